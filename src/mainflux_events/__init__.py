@@ -1,0 +1,85 @@
+"""Domain events on Redis Streams, for asyncio: publish without waiting, consume where you left off."""
+
+from ._version import __version__
+from .actions import (
+    AUTH_STREAM,
+    THINGS_STREAM,
+    GroupRemoved,
+    OrgCreated,
+    OrgRemoved,
+    ProfileConfig,
+    ProfileCreated,
+    ProfileRemoved,
+    ProfileUpdated,
+    ThingCreated,
+    ThingGroupAndProfileUpdated,
+    ThingRemoved,
+    ThingUpdated,
+    Transformer,
+)
+from .cursor import Lag
+from .errors import (
+    AccessRefused,
+    BufferFull,
+    ConfigError,
+    CursorCorrupt,
+    DecodeError,
+    EmptyName,
+    EmptyStream,
+    EncodeError,
+    EventsError,
+    HandlerFailed,
+    NotStarted,
+    PublisherClosed,
+    Undelivered,
+)
+from .events import Action, Event, Identity, UnknownAction, acting_as
+from .hooks import Hooks
+from .policies import Backoff, Commit, Retry
+from .publisher import Publisher, PublisherStats
+from .subscriber import Subscriber, SubscriberStats
+
+__all__ = [
+    "AUTH_STREAM",
+    "THINGS_STREAM",
+    "AccessRefused",
+    "Action",
+    "Backoff",
+    "BufferFull",
+    "Commit",
+    "ConfigError",
+    "CursorCorrupt",
+    "DecodeError",
+    "EmptyName",
+    "EmptyStream",
+    "EncodeError",
+    "Event",
+    "EventsError",
+    "GroupRemoved",
+    "HandlerFailed",
+    "Hooks",
+    "Identity",
+    "Lag",
+    "NotStarted",
+    "OrgCreated",
+    "OrgRemoved",
+    "ProfileConfig",
+    "ProfileCreated",
+    "ProfileRemoved",
+    "ProfileUpdated",
+    "Publisher",
+    "PublisherClosed",
+    "PublisherStats",
+    "Retry",
+    "Subscriber",
+    "SubscriberStats",
+    "ThingCreated",
+    "ThingGroupAndProfileUpdated",
+    "ThingRemoved",
+    "ThingUpdated",
+    "Transformer",
+    "Undelivered",
+    "UnknownAction",
+    "__version__",
+    "acting_as",
+]

@@ -1,0 +1,82 @@
+"""Where a subscription begins: the stored cursors, or what `start` comes to, stored at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from .cursor import Cursor, Start, resolve_start, stored_cursor, stream_info
+from .errors import AccessRefused, ConfigError
+from .link import Channel, Reply
+from .refusals import Refusal
+from .resp import command
+
+
+async def attach(
+    cursors: Sequence[Cursor], start: Start, reading: Channel, storing: Channel, where: str
+) -> None:
+    """Find out where to begin to read each stream.
+
+    Args:
+        cursors: those of streams of one server.
+        start: where to begin where no cursor is stored.
+        reading: a connection to the server of the streams.
+        storing: a connection to the server of the cursors.
+        where: the server, for messages.
+
+    Raises:
+        CursorCorrupt: a stored cursor is no ID.
+        AccessRefused, ConfigError: the user may not read, or a key holds something else than a stream.
+        Disconnected, Refusal: what may pass.
+    """
+    await _check_readable(cursors, reading, where)
+    stored = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
+    for cursor, reply in zip(cursors, stored, strict=True):
+        _refuse_access(reply, where, f"GET on {cursor.key!r}")
+        id = stored_cursor(cursor.key, reply)
+        if id is None:
+            id = resolve_start(start, await _last_id(cursor, reading, where), datetime.now(UTC))
+            id = await _store_first(cursor, id, storing, where)
+        cursor.attach(id)
+
+
+async def _check_readable(cursors: Sequence[Cursor], reading: Channel, where: str) -> None:
+    asked = [
+        command("TYPE", cursor.stream) + command("XREAD", "COUNT", 1, "STREAMS", cursor.stream, "$")
+        for cursor in cursors
+    ]
+    replies = await reading.exchange(b"".join(asked), 2 * len(cursors))
+    for cursor, kind, read in zip(cursors, replies[::2], replies[1::2], strict=True):
+        if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
+            raise ConfigError(
+                f"{where}: the key {cursor.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
+            )
+        _refuse_access(read, where, f"XREAD on {cursor.stream!r}")
+        if isinstance(read, Refusal):
+            raise read
+
+
+async def _last_id(cursor: Cursor, reading: Channel, where: str) -> str:
+    [reply] = await reading.exchange(command("XINFO", "STREAM", cursor.stream), 1)
+    _refuse_access(reply, where, f"XINFO STREAM on {cursor.stream!r}")
+    info = stream_info(reply)
+    return str(info["last-generated-id"].decode())
+
+
+async def _store_first(cursor: Cursor, id: str, storing: Channel, where: str) -> str:
+    """Store the first cursor, unless another subscriber of this name was quicker. Gives what is stored."""
+    [reply] = await storing.exchange(cursor.first_commit(id), 1)
+    _refuse_access(reply, where, f"EVAL with GET and SET on {cursor.key!r}")
+    if isinstance(reply, Refusal):
+        raise reply
+    found = stored_cursor(cursor.key, reply)
+    return id if found is None else found
+
+
+def _refuse_access(reply: Reply, where: str, what: str) -> None:
+    if isinstance(reply, Refusal) and reply.access:
+        raise AccessRefused(
+            where,
+            f"the user may not run {what} ({reply.code}): subscribing needs the rights +xread +xinfo +type on the "
+            "stream's key, and +get +set +eval +evalsha on the cursor's",
+        )

@@ -1,0 +1,163 @@
+"""The ring between the callers of `publish` and the drain: what waits for its turn, and what is in flight.
+
+An `asyncio.Queue` of packed events with a bound in events and one in bytes. Positions number the queued events in
+their order, from 0; they tell who waits for which event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from .errors import BufferFull, ConfigError
+
+Overflow = Literal["drop_oldest", "drop_newest", "raise", "wait"]
+
+# (position or None where it was never queued, packed event)
+Dropped = Callable[[int | None, bytes], None]
+
+
+class Buffer:
+    """Accepts packed events, hands them out in batches, keeps a batch until it is settled.
+
+    Args:
+        size: the most events that may wait.
+        size_bytes: the most bytes that they may take.
+        overflow: what becomes of an event that has no room.
+        dropped: called with each event that is dropped.
+    """
+
+    def __init__(self, *, size: int, size_bytes: int, overflow: Overflow, dropped: Dropped) -> None:
+        if overflow not in get_args(Overflow):
+            raise ConfigError(f"overflow: one of {', '.join(get_args(Overflow))} is wanted, not {overflow!r}")
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._size = size
+        self._size_bytes = size_bytes
+        self._overflow = overflow
+        self._dropped = dropped
+        self._held = 0
+        # Events whose callers wait for room, in their order; each future gets the event's position.
+        self._waiting: deque[tuple[bytes, asyncio.Future[int]]] = deque()
+        self.may_wait = overflow == "wait"
+        self.half = size // 2
+        self.queued = 0
+        self.accepted = 0
+        self.in_flight: list[bytes] = []
+        self.first_in_flight = 0
+
+    def __len__(self) -> int:
+        return self._queue.qsize()
+
+    @property
+    def unsettled(self) -> int:
+        """How many events are buffered or in flight."""
+        return self._queue.qsize() + len(self.in_flight)
+
+    @property
+    def oldest(self) -> int:
+        """The position of the oldest event that is not settled; where there is none, that of the next event."""
+        return self.first_in_flight if self.in_flight else self.queued - self._queue.qsize()
+
+    def fits(self, size: int) -> bool:
+        """Whether an event of this many bytes has room."""
+        return self._queue.qsize() < self._size and self._held + size <= self._size_bytes
+
+    def put(self, packed: bytes) -> int | None:
+        """Accept an event. Gives its position, None where it was dropped at once.
+
+        Raises:
+            BufferFull: no room, and nothing may be dropped.
+        """
+        if not self.fits(len(packed)):
+            if self._overflow == "drop_oldest":
+                while not self.fits(len(packed)):
+                    self._drop_oldest()
+            elif self._overflow == "drop_newest":
+                self.accepted += 1
+                self._dropped(None, packed)
+                return None
+            else:
+                raise BufferFull(self._queue.qsize(), self._held)
+        return self._put(packed)
+
+    async def put_when_room(self, packed: bytes) -> int | None:
+        """Accept an event, after waiting for room where the policy is "wait". Cancelled, it is not accepted."""
+        if not self.may_wait or (not self._waiting and self.fits(len(packed))):
+            return self.put(packed)
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append((packed, turn))
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            turn.cancel()
+            raise
+
+    def _put(self, packed: bytes) -> int:
+        self._queue.put_nowait(packed)
+        self._held += len(packed)
+        self.accepted += 1
+        self.queued += 1
+        return self.queued - 1
+
+    def _drop_oldest(self) -> None:
+        position = self.queued - self._queue.qsize()
+        packed = self._queue.get_nowait()
+        self._held -= len(packed)
+        self._dropped(position, packed)
+
+    async def next_batch(self, events: int, size: int) -> None:
+        """Wait for an event, and put it in flight with those behind it, up to so many events and bytes.
+
+        Cancelled, it leaves everything where it was.
+        """
+        first = await self._queue.get()
+        self.first_in_flight = self.queued - self._queue.qsize() - 1
+        batch = self.in_flight
+        batch.append(first)
+        taken = len(first)
+        get = self._queue.get_nowait
+        for _ in range(min(self._queue.qsize(), events - 1)):
+            if taken >= size:
+                break
+            packed = get()
+            taken += len(packed)
+            batch.append(packed)
+        self._held -= taken
+        if self._waiting:
+            self._admit()
+
+    def _admit(self) -> None:
+        """Accept the events that have waited for room."""
+        while self._waiting:
+            packed, turn = self._waiting[0]
+            if turn.done():
+                self._waiting.popleft()
+            elif self.fits(len(packed)):
+                self._waiting.popleft()
+                turn.set_result(self._put(packed))
+            else:
+                break
+
+    def settle(self, count: int) -> None:
+        """The oldest events in flight need no further attempt: they are acknowledged or given up."""
+        del self.in_flight[:count]
+        self.first_in_flight += count
+
+    def refuse_waiting(self, error: Exception) -> None:
+        """Raise the error in all who wait for room."""
+        while self._waiting:
+            _, turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(error)
+
+    def take_all(self) -> list[tuple[int, bytes]]:
+        """Empty the buffer: everything that is in flight or waits for its turn, with its position."""
+        rest = list(enumerate(self.in_flight, self.first_in_flight))
+        self.settle(len(self.in_flight))
+        while not self._queue.empty():
+            position = self.queued - self._queue.qsize()
+            rest.append((position, self._queue.get_nowait()))
+        self._held = 0
+        return rest

@@ -1,0 +1,334 @@
+"""What is compiled for each action class: how its fields are packed, and how they are read.
+
+As with the `__init__` of a dataclass, the source of a function is put together once from what is known of the class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from . import values
+from .actions import PLATFORM_ACTIONS
+from .errors import ConfigError, EncodeError
+from .events import OPERATION, Action, action_classes
+from .resp import SIZES, bulk, size
+
+Fields = dict[bytes, bytes]
+
+ENVELOPE: Final = {
+    "org_id": b"evt_org_id",
+    "group_id": b"evt_group_id",
+    "identity.id": b"jwt_identity_user_id",
+    "identity.email": b"jwt_identity_user_email",
+    "occurred_at": b"occurred_at",
+}
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """How one field of an action is written and read.
+
+    Attributes:
+        name: the field's name in the entry.
+        attribute: its name in the class.
+        text: whether it is written as it is, by the function that packer and reader are called with.
+        write: value to bytes, ValueError with the reason. Nothing, for a field with a default, is left out.
+        read: bytes to value, ValueError with the reason.
+        default: the default, or NODEFAULT.
+        factory: the function that makes the default, or NODEFAULT.
+        lenient: whether a missing required field reads as "".
+    """
+
+    name: str
+    attribute: str
+    text: bool
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes], Any]
+    default: Any
+    factory: Any
+    lenient: bool
+
+    @property
+    def required(self) -> bool:
+        return self.default is msgspec.NODEFAULT and self.factory is msgspec.NODEFAULT
+
+    def is_default(self, value: object) -> bool:
+        if self.required:
+            return False
+        default = self.default if self.factory is msgspec.NODEFAULT else self.factory()
+        return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def _thing_ids_octets(thing_ids: list[str]) -> bytes:
+    if not isinstance(thing_ids, list | tuple):
+        raise ValueError(f"it must be a list of str, not {type(thing_ids).__name__}")
+    written = [values.octets(thing_id) for thing_id in thing_ids]
+    if any(b"," in thing_id for thing_id in written):
+        raise ValueError("an ID holds a comma, which separates the IDs on the wire")
+    if written == [b""]:
+        raise ValueError("a single empty ID cannot be told from none on the wire")
+    return b",".join(written)
+
+
+def _thing_ids_of(octets: bytes) -> list[str] | None:
+    return values.text_of(octets).split(",") if octets else None
+
+
+def _config_octets(config: object) -> bytes:
+    written = values.json_octets(config)
+    if values.config_of(written) != config:
+        raise ValueError("it is not a ProfileConfig whose members have the declared types")
+    return written
+
+
+# The fields of the platform's actions that are no plain text, as the reference writes and reads them.
+_PLATFORM_FORMS: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]]] = {
+    "metadata": (values.object_octets, values.object_of),
+    "config": (_config_octets, values.config_of),
+    "thing_ids": (_thing_ids_octets, _thing_ids_of),
+}
+
+
+def _json_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    decode = msgspec.json.Decoder(annotation).decode
+
+    def read(octets: bytes) -> Any:
+        return values.json_of(octets, decode)
+
+    def write(value: Any) -> bytes:
+        written = values.json_octets(value)
+        try:
+            back = read(written)
+        except ValueError as error:
+            hint = "; NaN and infinities are null in JSON" if "got `null`" in str(error) else ""
+            raise ValueError(f"{error}{hint}") from None
+        if back != value:
+            values.refuse_lossy(value, back)
+        return written
+
+    return write, read
+
+
+def _text_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """Of a str with constraints (`Annotated[str, msgspec.Meta(…)]`), which hold in both directions."""
+
+    def checked(text: str) -> str:
+        try:
+            return cast(str, msgspec.convert(text, annotation))
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+
+    def write(text: str) -> bytes:
+        written = values.octets(text)
+        checked(text)
+        return written
+
+    def read(octets: bytes) -> str:
+        return checked(values.text_of(octets))
+
+    return write, read
+
+
+def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
+    where = f"action {action.__name__}, field {field.name!r}"
+    lenient = action in PLATFORM_ACTIONS
+    alternatives = _alternatives(field.type)
+    text = field.type in (str, str | None)
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes], Any]
+    if text:
+        write, read = values.octets, values.text_of
+    elif lenient:
+        write, read = _PLATFORM_FORMS[field.name]
+    elif alternatives <= {str, type(None)} and str in alternatives:
+        write, read = _text_form(field.type)
+    elif str in alternatives:
+        raise ConfigError(
+            f"{where}: a union of str with another type cannot be told apart on the wire; "
+            "use str, str | None, or a type without str"
+        )
+    else:
+        try:
+            write, read = _json_form(field.type)
+        except TypeError as error:
+            raise ConfigError(f"{where}: msgspec cannot read its type from JSON: {error}") from None
+    return _Form(
+        field.encode_name, field.name, text, write, read, field.default, field.default_factory, lenient
+    )
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    """The types of a union; another type alone. Behind the names and constraints that they have been given."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _alternatives(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*map(_alternatives, typing.get_args(annotation)))
+    # typing.NewType, and the alias of a `type` statement.
+    for behind in ("__supertype__", "__value__"):
+        if hasattr(annotation, behind):
+            return _alternatives(getattr(annotation, behind))
+    return {annotation}
+
+
+def _forms(action: type[Action]) -> tuple[_Form, ...]:
+    try:
+        fields = msgspec.structs.fields(action)
+    except NameError as error:
+        raise ConfigError(f"action {action.__name__}: the type of a field is not known: {error}") from None
+    return tuple(_form(action, field) for field in fields)
+
+
+class Codec:
+    """What is compiled for one action class.
+
+    Attributes:
+        pack: (action, identity, org_id, group_id, occurred_at, heads, text) to the packed command.
+        unpack: (fields, text) to the action.
+    """
+
+    def __init__(self, action: type[Action]) -> None:
+        self.action = action
+        self.forms = _forms(action)
+        self.pack: Callable[..., bytes] = _compile("pack", *_pack_source(action, self.forms))
+        self.unpack: Callable[..., Action] = _compile("unpack", *_unpack_source(action, self.forms))
+
+    def explain_unwritable(self, action: Action) -> None:
+        """Raise EncodeError for the field that cannot be written, if there is one."""
+        for form in self.forms:
+            try:
+                value = getattr(action, form.attribute)
+                if not form.is_default(value):
+                    form.write(value)
+            except ValueError as error:
+                reason = str(error)
+            except Exception as error:
+                # What the comparison or the default of a user's type raises, in words that may hold values.
+                reason = f"{type(error).__name__} was raised when it was written"
+            else:
+                continue
+            raise EncodeError(action.operation, form.attribute, reason) from None
+
+    def explain_unreadable(self, fields: Fields) -> tuple[str, str]:
+        """The field that `unpack` did not take, and why."""
+        for form in self.forms:
+            octets = fields.get(form.name.encode())
+            if octets is None:
+                if form.required and not form.lenient:
+                    return form.name, "it is missing and has no default"
+                continue
+            try:
+                form.read(octets)
+            except ValueError as error:
+                return form.name, str(error)
+        return OPERATION, f"{self.action.__name__} cannot be made of these values"
+
+
+def _compile(name: str, lines: list[str], names: dict[str, Any]) -> Any:
+    namespace = dict(names)
+    # Of the user's own the source holds nothing but names of attributes, which are identifiers.
+    exec("\n".join(lines), namespace)  # noqa: S102
+    return namespace[name]
+
+
+def _name(name: str | bytes) -> bytes:
+    """The end of the value before it, and the packed name of a field."""
+    return b"\r\n" + bulk(name if isinstance(name, bytes) else name.encode())
+
+
+def _triple(name: str, value: str) -> str:
+    """The source of a field's parts: its packed name, and its value with the size before it."""
+    return f"{name}, S[n] if (n := len(v := {value})) < KNOWN else size(n), v"
+
+
+def _pack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:
+    names: dict[str, Any] = {"S": SIZES, "KNOWN": len(SIZES), "size": size}
+    names["OPERATION"] = bulk(OPERATION.encode()) + bulk(action.operation.encode())[:-2]
+    names |= {part.replace(".", "_").upper(): _name(name) for part, name in ENVELOPE.items()}
+    required, optional = [], []
+    for number, form in enumerate(forms):
+        names |= {f"N{number}": _name(form.name), f"write{number}": form.write}
+        names |= {f"D{number}": form.default, f"factory{number}": form.factory}
+        write = "text" if form.text else f"write{number}"
+        if form.required:
+            required.append((f"N{number}", f"{write}(action.{form.attribute})"))
+            continue
+        default = f"D{number}" if form.factory is msgspec.NODEFAULT else f"factory{number}()"
+        optional += [
+            f"    value = action.{form.attribute}",
+            f"    default = {default}",
+            "    if value is not default and (value != default or type(value) is not type(default)):",
+            f"        value = {write}(value)",
+            f"        {'' if form.text else 'if value: '}parts += ({_triple(f'N{number}', 'value')})",
+        ]
+    envelope = [("ORG_ID", "text(org_id)"), ("GROUP_ID", "text(group_id)")]
+    acted = [("IDENTITY_ID", "text(identity.id)"), ("IDENTITY_EMAIL", "text(identity.email)")]
+    occurred = [("OCCURRED_AT", "occurred_at")]
+    lines = [
+        "def pack(action, identity, org_id, group_id, occurred_at, heads, text):",
+        f"    parts = [b'', OPERATION, {_triples(required)}]",
+        *optional,
+        f"    parts += ({_triples(envelope)})",
+        "    if identity.id:",
+        f"        parts += ({_triples(acted)})",
+        f"    parts += ({_triples(occurred)}, b'\\r\\n')",
+        # All but the operation are three parts: name, size and value.
+        "    parts[0] = heads[len(parts) // 3 * 2]",
+        "    return b''.join(parts)",
+    ]
+    return lines, names
+
+
+def _triples(fields: list[tuple[str, str]]) -> str:
+    return ", ".join(_triple(*field) for field in fields)
+
+
+def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:
+    names: dict[str, Any] = {"Action": action}
+    lines = ["def unpack(fields, text):", "    get = fields.get", "    return Action("]
+    # Positions are quicker than keywords.
+    keyword_only = {
+        name
+        for name, parameter in inspect.signature(action).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    for number, form in enumerate(forms):
+        names |= {f"N{number}": form.name.encode(), f"read{number}": form.read}
+        names |= {f"D{number}": form.default, f"factory{number}": form.factory}
+        read = "text" if form.text else f"read{number}"
+        if not form.required:
+            default = f"D{number}" if form.factory is msgspec.NODEFAULT else f"factory{number}()"
+            value = f"{read}(value) if (value := get(N{number})) is not None else {default}"
+        elif form.lenient:
+            value = f"{read}(get(N{number}, b''))"
+        else:
+            value = f"{read}(fields[N{number}])"
+        keyword = f"{form.attribute}=" if form.attribute in keyword_only else ""
+        lines.append(f"        {keyword}{value},")
+    return [*lines, "    )"], names
+
+
+CODECS: dict[type[Action], Codec] = {}
+
+
+def codec_of(action: type[Action]) -> Codec:
+    """The codec of an action class, compiled when it is first asked for (only then are all its types known).
+
+    Raises:
+        ConfigError: a field is of a type that cannot be written or read.
+    """
+    codec = CODECS.get(action)
+    if codec is None:
+        codec = CODECS[action] = Codec(action)
+    return codec
+
+
+def codec_for(operation: bytes) -> Codec | None:
+    """The codec of the class that is known for an operation."""
+    action = action_classes().get(values.text_of(operation))
+    return None if action is None else codec_of(action)

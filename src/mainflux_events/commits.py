@@ -1,0 +1,236 @@
+"""The connection that stores cursors, and when it does.
+
+Commits are written without waiting for the answers: a commit that waited behind a blocked read, or for the last
+one's answer, would set the pace of the handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Final
+
+from .cursor import Cursor, stored_cursor
+from .errors import CursorCorrupt
+from .hooks import CursorNotSavedDetails, LeaseLostDetails, Observers, Occasionally, logger
+from .line import TROUBLE, Line, Trouble
+from .link import Channel, Disconnected, Link, Reply
+from .policies import Backoff, Commit
+from .refusals import Refusal
+from .resp import command
+
+# With more unanswered commits, the next wait for answers; a thousand cover any distance.
+MOST_UNANSWERED: Final = 1000
+
+
+class Committer:
+    """Stores the cursors of the streams of one server, by the policy.
+
+    Args:
+        link: where to connect to.
+        cursors: what is stored.
+        policy: when.
+        backoff: the waits between attempts.
+        patience: seconds that the server may be silent while an answer is due.
+        observers: who is told.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        cursors: Sequence[Cursor],
+        policy: Commit,
+        *,
+        backoff: Backoff,
+        patience: float,
+        observers: Observers,
+    ) -> None:
+        self._cursors = cursors
+        self._policy = policy
+        self._observers = observers
+        self._line = Line(
+            link,
+            cursors[0].key,
+            stream=",".join(cursor.stream for cursor in cursors),
+            what="commit",
+            backoff=backoff,
+            patience=patience,
+            observers=observers,
+            prepare=self._prepare,
+        )
+        self._channel: Channel | None = None
+        self._script_known = False
+        self._unanswered = 0
+        self._trouble: Trouble | None = None
+        self._troubled = asyncio.Event()
+        self._settled = asyncio.Event()
+        # The events that wait to be committed: how many, and since when.
+        self._pending = 0
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        # Whether the event loop has turned since the last commit.
+        self._turned = True
+        self._log_conflict = Occasionally()
+        self._loop = asyncio.get_running_loop()
+
+    async def channel(self) -> Channel:
+        """The connection, for what else is to be asked of this server. Raises what `Line.channel` does."""
+        self._channel = await self._line.channel()
+        return self._channel
+
+    # --- when ---
+
+    def finished(self, now: float) -> None:
+        """An entry is handled or passed over, at this time of `time.monotonic`: store that now or soon."""
+        policy = self._policy
+        if policy.every_turn and self._turned:
+            self.write()
+            return
+        self._pending += 1
+        if self._pending == 1:
+            self._since = now
+            if not policy.every_turn:
+                self._timer = self._loop.call_later(policy.seconds, self.write)
+        if self._pending >= policy.events or now - self._since >= policy.seconds:
+            self.write()
+
+    def _turn(self) -> None:
+        if self._pending:
+            self.write()
+        else:
+            self._turned = True
+
+    # --- how ---
+
+    def write(self) -> None:
+        """Store what is handled, without waiting for the answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._trouble is not None or self._channel is None or self._unanswered >= MOST_UNANSWERED:
+            return  # the answers, or the end of the trouble, lead here again
+        due = [cursor for cursor in self._cursors if cursor.due]
+        self._pending = 0
+        if not due:
+            return
+        self._settled.clear()
+        commands = b"".join([cursor.commit(by_text=not self._script_known) for cursor in due])
+        self._script_known = True
+        self._unanswered += 1
+        self._channel.submit(commands, len(due)).add_done_callback(lambda answer: self._answered(due, answer))
+        if self._policy.every_turn:
+            self._turned = False
+            self._loop.call_soon(self._turn)
+
+    def _answered(self, cursors: Sequence[Cursor], answer: asyncio.Future[list[Reply]]) -> None:
+        self._unanswered -= 1
+        error = answer.exception()
+        if error is not None:
+            assert isinstance(error, Disconnected)
+            self._suffer(error)
+            return
+        for cursor, reply in zip(cursors, answer.result(), strict=True):
+            found = cursor.answered(reply)
+            if isinstance(reply, Refusal):
+                if reply.code == "NOSCRIPT":
+                    self._script_known = False
+                else:
+                    self._suffer(reply)
+            elif found is not None:
+                self._report_conflict(cursor, found)
+        if self._trouble is None:
+            self._line.worked()
+            if any(cursor.due for cursor in self._cursors) and not self._unanswered:
+                self.write()
+        if all(cursor.settled for cursor in self._cursors):
+            self._settled.set()
+
+    def _suffer(self, trouble: Trouble) -> None:
+        if self._trouble is None:
+            self._trouble = trouble
+            self._troubled.set()
+
+    async def run(self) -> None:
+        """Get over troubles, as they come, until cancelled."""
+        try:
+            while True:
+                await self._troubled.wait()
+                assert self._trouble is not None
+                self._report_not_saved(self._trouble)
+                await self._line.rest(self._trouble)
+                try:
+                    self._channel = await self._line.channel()
+                except TROUBLE as trouble:
+                    self._trouble = trouble
+                    continue
+                self._trouble = None
+                self._troubled.clear()
+                self.write()
+        finally:
+            await self._line.disconnect()
+
+    async def _prepare(self, channel: Channel) -> None:
+        """On a new connection, see what became of the commits that were not answered on the last one."""
+        self._script_known = False
+        cursors = [cursor for cursor in self._cursors if cursor.handled]
+        if not cursors:
+            return
+        replies = await channel.exchange(
+            b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors)
+        )
+        for cursor, reply in zip(cursors, replies, strict=True):
+            try:
+                found = cursor.reattach(stored_cursor(cursor.key, reply))
+            except CursorCorrupt as error:
+                logger.error("cursor_corrupt: %s", error)
+                continue
+            if found is not None:
+                self._report_conflict(cursor, found)
+
+    async def flush(self, timeout: float) -> None:
+        """Store what is handled, and wait until it is stored.
+
+        Raises:
+            TimeoutError: it could not be stored in this time.
+        """
+        if all(cursor.settled for cursor in self._cursors):
+            return
+        self._settled.clear()
+        self.write()
+        async with asyncio.timeout(timeout):
+            await self._settled.wait()
+
+    def write_soon(self) -> None:
+        """Store what is handled in the next turn of the loop, if there is one; from any thread."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.write)
+
+    async def disconnect(self) -> None:
+        """End the connection, of a committer that does not run."""
+        await self._line.disconnect()
+
+    def close(self) -> None:
+        """Waits between attempts are short from now on."""
+        self._line.closing.set()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- reports ---
+
+    def _report_not_saved(self, trouble: Trouble) -> None:
+        for cursor in self._cursors:
+            if not cursor.settled:
+                details = CursorNotSavedDetails(cursor.stream, cursor.key, cursor.handled, str(trouble))
+                logger.warning("cursor_not_saved: %r at %s: %s", details.key, details.id, details.reason)
+                self._observers.notify("cursor_not_saved", details)
+
+    def _report_conflict(self, cursor: Cursor, found: str) -> None:
+        details = LeaseLostDetails(cursor.stream, cursor.key, cursor.handled, found)
+        if self._log_conflict():
+            logger.warning(
+                "lease_lost: %r was moved by somebody else, to %s: is there another subscriber of this name?",
+                details.key,
+                found or "nothing",
+            )
+        self._observers.notify("lease_lost", details)

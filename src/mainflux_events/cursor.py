@@ -1,0 +1,284 @@
+"""Where a subscriber is in a stream: IDs of entries, the stored cursor, and how far behind it is.
+
+Pure decisions; the connections that carry them out are in `commits` and `reader`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from .errors import ConfigError, CursorCorrupt, EmptyName, EmptyStream
+from .link import Reply
+from .refusals import Refusal
+from .resp import bulk
+
+Start: TypeAlias = "Literal['new', 'earliest'] | str | datetime | timedelta"
+
+FIRST: Final = "0-0"
+_LARGEST: Final = 2**64 - 1
+_ID = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+
+
+def parse_id(id: str) -> tuple[int, int] | None:
+    """The two numbers of an entry's ID, milliseconds and sequence; None where it is no whole ID."""
+    match = _ID.fullmatch(id)
+    if match is None:
+        return None
+    numbers = int(match[1]), int(match[2])
+    return None if max(numbers) > _LARGEST else numbers
+
+
+def check_start(start: Start) -> None:
+    """Raise ConfigError for what is no place to begin at."""
+    if isinstance(start, datetime):
+        if start.utcoffset() is None:
+            raise ConfigError("start: a datetime needs a time zone: use datetime(…, tzinfo=UTC)")
+    elif isinstance(start, timedelta):
+        if start < timedelta(0):
+            raise ConfigError("start: a timedelta counts back from now and cannot be negative")
+    elif not isinstance(start, str) or (start not in ("new", "earliest") and parse_id(start) is None):
+        raise ConfigError(
+            f"start: 'new', 'earliest', the ID of an entry, a datetime or a timedelta is wanted, not {start!r}"
+        )
+
+
+def resolve_start(start: Start, last_id: str, now: datetime) -> str:
+    """The cursor that a subscription begins with: the ID after which reading begins.
+
+    Args:
+        start: where to begin.
+        last_id: the last ID that the stream has given, "0-0" where there is no stream yet.
+        now: the time, for a timedelta.
+    """
+    if start == "new":
+        return last_id
+    if start == "earliest":
+        return FIRST
+    if isinstance(start, str):
+        return start
+    moment = now - start if isinstance(start, timedelta) else start
+    milliseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    # An entry of this very millisecond is to be read, so the cursor is the end of the one before.
+    return FIRST if milliseconds <= 0 else f"{milliseconds - 1}-{_LARGEST}"
+
+
+def checked_streams(stream: str | Iterable[str]) -> tuple[str, ...]:
+    """The streams to read. ConfigError where there is none, or one that is named twice."""
+    streams = (stream,) if isinstance(stream, str) else tuple(stream)
+    if not streams or not all(isinstance(each, str) and each for each in streams):
+        raise EmptyStream
+    if len(set(streams)) < len(streams):
+        raise ConfigError("stream: a stream is named twice")
+    return streams
+
+
+def checked_name(name: str) -> str:
+    """The name of a subscriber. ConfigError where it is empty, or would make the cursor's key ambiguous."""
+    if not isinstance(name, str) or not name:
+        raise EmptyName
+    if ":" in name:
+        raise ConfigError(
+            f"name: {name!r} holds a ':', which would make the cursor's key ambiguous; use another mark"
+        )
+    return name
+
+
+def cursor_key(name: str, stream: str) -> str:
+    """The key that the reference and this package store a subscriber's cursor under."""
+    return f"mainflux:cursor:{name}:{stream}"
+
+
+def stored_cursor(key: str, reply: Reply) -> str | None:
+    """The ID that is stored as a cursor, None where there is none.
+
+    Raises:
+        CursorCorrupt: something else is stored.
+    """
+    if reply is None:
+        return None
+    if isinstance(reply, bytes):
+        id = reply.decode("ascii", "replace")
+        if parse_id(id) is not None:
+            return id
+        shown = repr(id[:40]) if id else "an empty string"
+        raise CursorCorrupt(key, f"holds {shown}, which is not the ID of an entry")
+    if isinstance(reply, Refusal) and reply.code == "WRONGTYPE":
+        raise CursorCorrupt(key, "holds a key of another type than string")
+    assert isinstance(reply, Refusal)
+    raise reply
+
+
+# --- commits --------------------------------------------------------------------------------------------------------
+
+# Moves a cursor, and only forward: KEYS the cursor; ARGV what is expected there ("" for nothing), the new ID, and the
+# new ID padded. Gives nil where the expected was found, else what was found. What is no ID is left alone, and where
+# nothing is expected, so is anything. IDs are compared as padded strings, for Lua's numbers are doubles.
+COMMIT_SCRIPT: Final = """
+local found = redis.call('GET', KEYS[1]) or ''
+if found ~= '' and ARGV[1] == '' then return found end
+if found ~= '' then
+  local ms, seq = string.match(found, '^(%d+)-(%d+)$')
+  if not ms then return found end
+  if string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq >= ARGV[3] then return found end
+end
+redis.call('SET', KEYS[1], ARGV[2])
+if found == ARGV[1] then return false end
+return found
+"""
+_SHA: Final = hashlib.sha1(COMMIT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def padded(id: str) -> str:
+    """An ID in the form in which IDs compare as strings."""
+    milliseconds, _, sequence = id.partition("-")
+    return f"{milliseconds:0>20}{sequence:0>20}"
+
+
+class Cursor:
+    """The cursor of one stream: what is handled, what was sent to be stored, what is known to be stored.
+
+    Attributes:
+        stream, key: of the stream, and of the cursor.
+        handled: the ID of the last handled entry, "" while it is not known where reading begins.
+        anchor: the stream's `entries-added` when the last handled entry was its last; None before it ever was.
+        finished: how many entries were finished since then.
+    """
+
+    def __init__(self, name: str, stream: str) -> None:
+        self.stream = stream
+        self.key = cursor_key(name, stream)
+        self.handled = ""
+        self.anchor: int | None = None
+        self.finished = 0
+        self._stored = ""
+        self._sent = ""
+        self._expected = ""
+        self._unanswered: deque[str] = deque()
+        packed = bulk(b"1") + bulk(self.key.encode())
+        self._by_sha = b"*7\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
+        self._by_text = b"*7\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+
+    def first_commit(self, id: str) -> bytes:
+        """The command that stores an ID where nothing is stored yet."""
+        return self._command("", id, by_text=True)
+
+    def attach(self, id: str) -> None:
+        """This is stored, and reading goes on behind it."""
+        self.handled = self._sent = self._stored = self._expected = id
+
+    def finish(self, id: str) -> None:
+        """The entry is handled, or passed over."""
+        self.handled = id
+        self.finished += 1
+
+    @property
+    def due(self) -> bool:
+        """Whether something is handled that was not sent to be stored."""
+        return self.handled != self._sent
+
+    @property
+    def settled(self) -> bool:
+        """Whether what is handled is stored, or somebody else's cursor is ahead of it."""
+        return not self.due and not self._unanswered
+
+    def commit(self, *, by_text: bool) -> bytes:
+        """The command that stores what is handled; with the whole script, where the server may not know it."""
+        id = self._sent = self.handled
+        expected, self._expected = self._expected, id
+        self._unanswered.append(id)
+        return self._command(expected, id, by_text=by_text)
+
+    def _command(self, expected: str, id: str, *, by_text: bool) -> bytes:
+        head = self._by_text if by_text else self._by_sha
+        return b"".join((head, bulk(expected.encode()), bulk(id.encode()), bulk(padded(id).encode())))
+
+    def answered(self, reply: Reply) -> str | None:
+        """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
+
+        A refused commit becomes due again.
+        """
+        id = self._unanswered.popleft()
+        conflict = None
+        if isinstance(reply, bytes):
+            found = reply.decode("ascii", "replace")
+            # After a refusal the commits behind it find what was there before it.
+            conflict = None if found in (self._stored, id) else found
+            self._stored = id if padded(found) < padded(id) else found
+        elif reply is None:
+            self._stored = id
+        if not self._unanswered:
+            self._expected = self._stored
+            if isinstance(reply, Refusal):
+                self._sent = self._stored
+        return conflict
+
+    def reattach(self, found: str | None) -> str | None:
+        """After a new connection: take what is stored. Gives it back if it is from somebody else.
+
+        Whether the commits that were unanswered have arrived shows in what is stored.
+        """
+        stored = found or ""
+        mine = stored in (self._stored, *self._unanswered)
+        self._unanswered.clear()
+        self._stored = self._expected = stored
+        self._sent = stored if not stored or padded(stored) < padded(self.handled) else self.handled
+        return None if mine else stored
+
+
+# --- lag ------------------------------------------------------------------------------------------------------------
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far a subscriber is behind the end of a stream.
+
+    Attributes:
+        entries: how many entries are not handled yet; None where the server cannot tell.
+        seconds: the time between the last handled entry (or the first that is left) and the last one.
+    """
+
+    entries: int | None
+    seconds: float
+
+
+def stream_info(reply: Reply) -> dict[str, Any]:
+    """The answer to XINFO STREAM by its names; that of an empty stream, where there is none.
+
+    Raises:
+        Refusal: the server does not answer.
+    """
+    if isinstance(reply, Refusal):
+        if "no such key" in reply.text:
+            return {"length": 0, "last-generated-id": b"0-0", "entries-added": 0, "first-entry": None}
+        raise reply
+    assert isinstance(reply, list)
+    parts = iter(reply)
+    return {name.decode(): value for name, value in zip(parts, parts, strict=True)}
+
+
+def lag(cursor: Cursor, info: dict[str, Any]) -> Lag:
+    """How far a cursor is behind, by what the server says of the stream. Anchors the cursor where it is at the end.
+
+    Entries between the cursor and the end are counted from an anchor; the server itself can tell their number only
+    at both ends of the stream (and since Redis 7.0, how many were ever added).
+    """
+    last = info["last-generated-id"].decode()
+    added = info.get("entries-added")
+    first = info["first-entry"][0].decode() if info["first-entry"] else None
+    if first is None or padded(cursor.handled) >= padded(last):
+        cursor.anchor, cursor.finished = added, 0
+        return Lag(0, 0.0)
+    before_first = padded(cursor.handled) < padded(first)
+    begins = first if before_first else cursor.handled
+    seconds = (int(last.partition("-")[0]) - int(begins.partition("-")[0])) / 1000
+    if before_first:
+        return Lag(info["length"], seconds)
+    if cursor.anchor is not None and added is not None:
+        return Lag(max(added - cursor.anchor - cursor.finished, 0), seconds)
+    return Lag(None, seconds)

@@ -1,0 +1,104 @@
+"""One call of a handler: its time, its further attempts, and what becomes of an event that no attempt handled."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeAlias
+
+from .errors import ConfigError, HandlerFailed
+from .events import Event
+from .hooks import HandlerFailedDetails, Observers, logger
+from .policies import Retry, Waits, positive
+
+Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
+OnFailure: TypeAlias = Literal["skip", "raise"]
+
+# The longest wait between two calls for one event.
+LONGEST_WAIT = 60.0
+
+
+class Dispatch:
+    """Calls a handler for one event after another.
+
+    Args:
+        handler: a plain function or a coroutine function.
+        retry: how often it is called for one event.
+        timeout: seconds that one call may take; a plain function cannot be interrupted.
+        on_failure: what becomes of an event that no attempt handled.
+        observers: who is told.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        retry: Retry,
+        timeout: float | None,
+        on_failure: OnFailure,
+        observers: Observers,
+    ) -> None:
+        if not callable(handler):
+            raise ConfigError(f"handler: a function of an event is wanted, not {handler!r}")
+        if timeout is not None:
+            positive("timeout", timeout)
+        if on_failure not in ("skip", "raise"):
+            raise ConfigError(f"on_failure: 'skip' or 'raise' is wanted, not {on_failure!r}")
+        self._handler = handler
+        self._retry = retry
+        self._timeout = timeout
+        self._on_failure = on_failure
+        self._observers = observers
+        self.retried = 0
+
+    async def handle(self, event: Event) -> bool:
+        """Call the handler until it returns. Gives whether it did; the event is given up where not.
+
+        Raises:
+            HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
+        """
+        waits = Waits(self._retry.initial, max(self._retry.initial, LONGEST_WAIT))
+        for attempt in range(1, self._retry.attempts + 1):
+            error = await self._call(event)
+            if error is None:
+                return True
+            final = attempt == self._retry.attempts
+            self._report(event, attempt, error, final)
+            if not final:
+                self.retried += 1
+                await asyncio.sleep(waits.next())
+        if self._on_failure == "raise":
+            raise HandlerFailed(event.stream, event.id, event.action.operation, attempt) from error
+        return False
+
+    async def _call(self, event: Event) -> BaseException | None:
+        """One attempt: what it raised, or None. Only the cancellation of this task itself goes through."""
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled_before = task.cancelling()
+        try:
+            result = self._handler(event)
+            if inspect.isawaitable(result):
+                async with asyncio.timeout(self._timeout):
+                    await result
+        except asyncio.CancelledError as error:
+            if task.cancelling() > cancelled_before:
+                raise
+            return error  # something that the handler awaited was cancelled, not this subscriber
+        except Exception as error:
+            return error
+        return None
+
+    def _report(self, event: Event, attempt: int, error: BaseException, final: bool) -> None:
+        logger.warning(
+            "handler_failed: entry %s of %r (%s), attempt %d of %d%s",
+            event.id,
+            event.stream,
+            event.action.operation,
+            attempt,
+            self._retry.attempts,
+            ", given up" if final and self._on_failure == "skip" else "",
+            exc_info=error,
+        )
+        self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))

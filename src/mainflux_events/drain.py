@@ -1,0 +1,169 @@
+"""The background half of a publisher: batches out of the buffer, over a connection, to their acknowledgement.
+
+One batch is in flight at a time, in one transaction: see `batch` for why. While the server works on it, the callers of
+`publish` encode the next.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .batch import payload, verdict
+from .buffer import Buffer
+from .errors import AccessRefused, ConfigError
+from .hooks import Observers, logger
+from .ledger import Ledger
+from .line import TROUBLE, Line
+from .link import Channel, Disconnected, Link, Reply
+from .policies import Backoff
+from .refusals import Refusal
+from .resp import bulk_strings, command
+
+MIB: Final = 1024 * 1024
+
+# The most that goes into one transaction, which keeps the server from its other clients: about 10 ms.
+BATCH_EVENTS: Final = 2000
+BATCH_BYTES: Final = MIB
+
+# A server refuses a longer argument by closing the connection. It may be configured, down to this.
+LEAST_ARGUMENT_LIMIT: Final = MIB
+DEFAULT_ARGUMENT_LIMIT: Final = 512 * MIB
+
+
+class Drain:
+    """Appends what is in the buffer, in order, through outages.
+
+    Attributes:
+        line: the connection.
+        argument_limit: the longest argument that the server takes, in bytes.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        link: Link,
+        buffer: Buffer,
+        ledger: Ledger,
+        *,
+        backoff: Backoff,
+        attempt_timeout: float,
+        max_event_bytes: int,
+        observers: Observers,
+    ) -> None:
+        self._stream = stream
+        self._buffer = buffer
+        self._ledger = ledger
+        self._max_event_bytes = max_event_bytes
+        self._most = BATCH_EVENTS
+        self.argument_limit = DEFAULT_ARGUMENT_LIMIT
+        self.line = Line(
+            link,
+            stream,
+            stream=stream,
+            what="append",
+            backoff=backoff,
+            patience=attempt_timeout,
+            observers=observers,
+            prepare=self._ask_argument_limit,
+        )
+
+    async def check(self) -> None:
+        """Connect, and see whether this user may append to this key, without appending.
+
+        Raises:
+            AccessRefused, ConfigError: it can never work.
+            Unreachable, Disconnected: it may work later.
+        """
+        channel = await self.line.channel()
+        # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
+        # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
+        probe = (
+            command("MULTI")
+            + command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
+            + command("XADD")
+            + command("EXEC")
+            + command("TYPE", self._stream)
+        )
+        multi, xadd, _, executed, kind = await channel.exchange(probe, 5)
+        for name, reply in (("MULTI", multi), ("XADD", xadd), ("EXEC", executed)):
+            if isinstance(reply, Refusal) and reply.access:
+                raise AccessRefused(
+                    self.line.where,
+                    f"the user may not run {name} on {self._stream!r} ({reply.code}): publishing needs the rights "
+                    "+xadd +multi +exec on the stream's key",
+                )
+        if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
+            raise ConfigError(
+                f"{self.line.where}: the key {self._stream!r} holds a {kind.decode()}, not a stream; "
+                "choose another stream, or rename the key"
+            )
+
+    async def _ask_argument_limit(self, channel: Channel) -> None:
+        if self._max_event_bytes <= LEAST_ARGUMENT_LIMIT:
+            return
+        [reply] = await channel.exchange(command("CONFIG", "GET", "proto-max-bulk-len"), 1)
+        # Where the user may not ask, the default stands.
+        if isinstance(reply, list) and len(reply) == 2:
+            self.argument_limit = int(reply[1])
+
+    async def run(self) -> None:
+        """Append for ever; once the line is closing, until nothing is left. Cancelled, it leaves the rest."""
+        try:
+            while self._buffer.unsettled or not self.line.closing.is_set():
+                if not self._buffer.in_flight:
+                    await self._buffer.next_batch(BATCH_EVENTS, BATCH_BYTES)
+                await self._attempt()
+        finally:
+            await self.line.disconnect()
+
+    async def _attempt(self) -> None:
+        batch = self._buffer.in_flight[: self._most_that_fits()]
+        commands, wanted = payload(batch)
+        try:
+            channel = await self.line.channel()
+            replies = await channel.exchange(commands, wanted)
+        except TROUBLE as trouble:
+            if isinstance(trouble, Disconnected):
+                self._settle(len(batch), trouble.replies)
+            await self.line.rest(trouble)
+        else:
+            refusal = self._settle(len(batch), replies)
+            if refusal is None:
+                self.line.worked()
+            else:
+                await self.line.rest(refusal)
+
+    def _most_that_fits(self) -> int:
+        """How many of the oldest events go into the next attempt: up to one that the server will not take."""
+        most, self._most = self._most, BATCH_EVENTS
+        if self._max_event_bytes <= self.argument_limit:
+            return most
+        for place, packed in enumerate(self._buffer.in_flight[:most]):
+            if exceeds(packed, self.argument_limit):
+                return place or 1
+        return most
+
+    def _settle(self, events: int, replies: list[Reply]) -> Refusal | None:
+        """Take what the replies say of the batch. Gives the refusal because of which the rest has to wait."""
+        found = verdict(events, replies)
+        done = len(found.acknowledged)
+        if done:
+            self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
+            self._buffer.settle(done)
+        if found.poison == done:
+            self._give_up_oldest(f"the server refuses it: {found.refusal}")
+        elif found.poison is not None:
+            self._most = found.poison - done  # those before it first; then it is the oldest
+        self._ledger.note_progress(self._buffer.oldest)
+        return found.refusal if found.poison is None else None
+
+    def _give_up_oldest(self, reason: str) -> None:
+        packed, position = self._buffer.in_flight[0], self._buffer.first_in_flight
+        self._buffer.settle(1)
+        self._ledger.note_undelivered(position, packed, reason)
+        logger.error("event_undelivered: an event for %r is given up: %s", self._stream, reason)
+
+
+def exceeds(packed: bytes, limit: int) -> bool:
+    """Whether an argument of a packed command is longer than this many bytes."""
+    return len(packed) > limit and max(map(len, bulk_strings(packed, packed.index(b"\r\n") + 2))) > limit

@@ -1,0 +1,219 @@
+"""Everything this package raises of its own.
+
+    EventsError
+    ├── ConfigError (also a ValueError)      an argument or an action class that cannot work
+    │   ├── EmptyStream
+    │   └── EmptyName
+    ├── EncodeError                          an event that cannot be written; nothing was enqueued
+    ├── DecodeError                          an entry that cannot be read
+    ├── NotStarted                           used before start()
+    ├── PublisherClosed                      used after aclose() began, or the background task died
+    ├── BufferFull                           not accepted: overflow="raise"
+    ├── Undelivered                          accepted, and then dropped or given up
+    ├── AccessRefused                        the server refuses the password or the rights
+    ├── CursorCorrupt                        the stored cursor is not the ID of an entry
+    └── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
+
+A message says what was wrong, where, and what to do about it. None holds a password or a payload.
+"""
+
+from __future__ import annotations
+
+
+class EventsError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(EventsError, ValueError):
+    """An argument, a URL or an action class that can never work."""
+
+
+class EmptyStream(ConfigError):
+    """The name of the stream is empty."""
+
+    def __str__(self) -> str:
+        return "stream: the name is empty; give the key of a Redis stream, such as 'mainflux.things'"
+
+
+class EmptyName(ConfigError):
+    """The name of the subscriber is empty."""
+
+    def __str__(self) -> str:
+        return "name: it is empty; give the subscriber a name of its own, which its cursor is stored under"
+
+
+class EncodeError(EventsError):
+    """An event that cannot be written. Nothing was enqueued.
+
+    Attributes:
+        operation: the operation of the event's action, empty where it has none.
+        field: the field that is at fault, empty where it is the event as a whole.
+        reason: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, operation: str, field: str, reason: str) -> None:
+        super().__init__(operation, field, reason)
+        self.operation = operation
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            part for part in (self.operation, f"field {self.field!r}" if self.field else "") if part
+        )
+        return f"{where}: {self.reason}" if where else self.reason
+
+
+class DecodeError(EventsError):
+    """An entry that cannot be read as the action that its operation names.
+
+    Attributes:
+        operation: the operation of the entry.
+        field: the field that is at fault.
+        reason: what is wrong with it.
+        stream, id: the entry's, empty where it came from no stream.
+    """
+
+    def __init__(self, operation: str, field: str, reason: str, stream: str = "", id: str = "") -> None:
+        super().__init__(operation, field, reason, stream, id)
+        self.operation = operation
+        self.field = field
+        self.reason = reason
+        self.stream = stream
+        self.id = id
+
+    def __str__(self) -> str:
+        entry = f"entry {self.id} of {self.stream!r}, " if self.id else ""
+        return f"{entry}{self.operation}, field {self.field!r}: {self.reason}"
+
+
+class NotStarted(EventsError):
+    """Used before `start()`.
+
+    Attributes:
+        what: the object that was used.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} is not started: use 'async with', or await start() first"
+
+
+class PublisherClosed(EventsError):
+    """Used after `aclose()` began, or after the publisher's background task died.
+
+    Attributes:
+        stream: the stream that is published to.
+        reason: why it is closed.
+    """
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(stream, reason)
+        self.stream = stream
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the publisher of {self.stream!r} {self.reason}; the event was not accepted"
+
+
+class BufferFull(EventsError):
+    """The buffer has no room for the event, and `overflow="raise"` says not to accept it.
+
+    Attributes:
+        events: how many events are buffered.
+        size: how many bytes they take.
+    """
+
+    def __init__(self, events: int, size: int) -> None:
+        super().__init__(events, size)
+        self.events = events
+        self.size = size
+
+    def __str__(self) -> str:
+        return (
+            f"the buffer is full with {self.events} events of {self.size} bytes; "
+            "the event was not accepted: try again later, or choose another overflow policy"
+        )
+
+
+class Undelivered(EventsError):
+    """Accepted events that were dropped or given up, so that Redis has not acknowledged them.
+
+    Attributes:
+        count: how many.
+        reason: why.
+    """
+
+    def __init__(self, count: int, reason: str) -> None:
+        super().__init__(count, reason)
+        self.count = count
+        self.reason = reason
+
+    def __str__(self) -> str:
+        events = "1 event was" if self.count == 1 else f"{self.count} events were"
+        return f"{events} not delivered: {self.reason}"
+
+
+class AccessRefused(EventsError):
+    """The server refuses the credentials, or the user has not the rights that are needed.
+
+    Attributes:
+        where: the server, without any credentials.
+        reason: what it refused, and what to do.
+    """
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where = where
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class CursorCorrupt(EventsError):
+    """What is stored as the subscriber's cursor is not the ID of an entry, so where to go on is unknown.
+
+    Attributes:
+        key: the cursor's key.
+        reason: what is stored there.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"cursor {self.key!r} {self.reason}: set it to the ID of the last handled entry (such as "
+            "'1526919030474-55'), or delete it to begin where `start` says"
+        )
+
+
+class HandlerFailed(EventsError):
+    """`run(on_failure="raise")` met an event that no attempt handled; its cursor stays before it.
+
+    The handler's last exception is the `__cause__`.
+
+    Attributes:
+        stream, id: the entry's.
+        operation: the operation of its action.
+        attempts: how often the handler was called.
+    """
+
+    def __init__(self, stream: str, id: str, operation: str, attempts: int) -> None:
+        super().__init__(stream, id, operation, attempts)
+        self.stream = stream
+        self.id = id
+        self.operation = operation
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return (
+            f"entry {self.id} of {self.stream!r} ({self.operation}) was not handled in {self.attempts} "
+            "attempts; the cursor stays before it"
+        )

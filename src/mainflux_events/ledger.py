@@ -1,0 +1,134 @@
+"""What became of every accepted event: the counts, the callers who wait for it, and the reports of losses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from .errors import Undelivered
+from .hooks import DroppedDetails, LostDetails, Observers, Occasionally, UndeliveredDetails, logger
+from .resp import Append
+from .values import text_of
+from .wire import operation_of
+
+
+class _Flush:
+    """One caller of `flush`: what it covers, and how much of that was lost before and since it began."""
+
+    def __init__(self, until: int, lost_before: int, done: asyncio.Future[None]) -> None:
+        self.until = until
+        self.lost_before = lost_before
+        self.lost_since = 0
+        self.done = done
+
+
+class Ledger:
+    """Told of every event that is settled, it counts, reports, and resolves what waits.
+
+    A loss is raised by the next flush, and by every flush that was waiting at the time.
+
+    Args:
+        stream: the stream that is published to.
+        append: what the packed events begin with.
+        observers: who is told of losses.
+    """
+
+    def __init__(self, stream: str, append: Append, observers: Observers) -> None:
+        self._stream = stream
+        self._append = append
+        self._observers = observers
+        self.acknowledged = 0
+        self.dropped = 0
+        self.undelivered = 0
+        self._sends: dict[int, asyncio.Future[str]] = {}
+        self._flushes: list[_Flush] = []
+        self._lost_reported = 0
+        self._reason = ""
+        self._drops_logged = 0
+        self._log_drops = Occasionally()
+
+    async def acknowledgement(self, position: int) -> str:
+        """Wait for the ID of the entry that the event at this position becomes. Cancelling withdraws nothing.
+
+        Raises:
+            Undelivered: it was dropped or given up.
+        """
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._sends[position] = future
+        try:
+            return await future
+        finally:
+            del self._sends[position]
+
+    async def settled(self, oldest: int, until: int) -> None:
+        """Wait until everything before position `until` is settled; `oldest` is the first that is not.
+
+        Raises:
+            Undelivered: some of it was lost and no flush has said so yet.
+        """
+        reported = self._lost_reported
+        flush = _Flush(until, self.dropped + self.undelivered, asyncio.get_running_loop().create_future())
+        if oldest < until:
+            self._flushes.append(flush)
+            try:
+                await flush.done
+            finally:
+                self._flushes.remove(flush)
+        lost = flush.lost_before + flush.lost_since
+        if lost > reported:
+            self._lost_reported = max(self._lost_reported, lost)
+            raise Undelivered(lost - reported, self._reason)
+
+    def note_acknowledged(self, first: int, ids: Sequence[bytes]) -> None:
+        """The events from position `first` on have become these entries."""
+        self.acknowledged += len(ids)
+        if self._sends:
+            for position, id in enumerate(ids, first):
+                future = self._sends.get(position)
+                if future is not None and not future.done():
+                    future.set_result(id.decode())
+
+    def note_dropped(self, position: int | None, packed: bytes) -> None:
+        """The event at this position (none, where it never had one) was dropped for want of room."""
+        self.dropped += 1
+        reason = "the buffer was full"
+        self._note_lost(position, reason)
+        if self._observers:
+            self._observers.notify("dropped", self._details(DroppedDetails, packed, reason))
+        # Drops come by the thousand. Hooks get each.
+        if self._log_drops():
+            drops, self._drops_logged = self.dropped - self._drops_logged, self.dropped
+            logger.warning("events_dropped: %d events for %r: %s", drops, self._stream, reason)
+
+    def note_undelivered(self, position: int, packed: bytes, reason: str) -> None:
+        """The event at this position is given up. The caller logs it: one line for what belongs together."""
+        self.undelivered += 1
+        self._note_lost(position, reason)
+        if self._observers:
+            self._observers.notify("undelivered", self._details(UndeliveredDetails, packed, reason))
+
+    def note_progress(self, oldest: int) -> None:
+        """Everything before position `oldest` is settled."""
+        for flush in self._flushes:
+            if flush.until <= oldest and not flush.done.done():
+                flush.done.set_result(None)
+
+    def _note_lost(self, position: int | None, reason: str) -> None:
+        self._reason = reason
+        if position is None:
+            return
+        for flush in self._flushes:
+            flush.lost_since += position < flush.until
+        future = self._sends.get(position)
+        if future is not None and not future.done():
+            future.set_exception(Undelivered(1, reason))
+
+    def _details(self, kind: type[LostDetails], packed: bytes, reason: str) -> LostDetails:
+        entry = self._append.fields_of(packed)
+        fields = iter(entry)
+        return kind(
+            stream=self._stream,
+            operation=text_of(operation_of(entry) or b""),
+            fields=tuple(zip(fields, fields, strict=True)),
+            reason=reason,
+        )

@@ -1,0 +1,148 @@
+"""A connection that is made again when it is needed, with growing waits in between, all of it reported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from .errors import AccessRefused, ConfigError
+from .hooks import Observers, ReconnectedDetails, RetryingDetails, logger
+from .link import Channel, Disconnected, Link, Unreachable
+from .policies import Backoff, Waits
+from .refusals import Outlook, Refusal
+
+# What an attempt over a line may end with; `Line.rest` takes all of them.
+TROUBLE: Final = (AccessRefused, ConfigError, Unreachable, Disconnected, Refusal)
+Trouble = AccessRefused | ConfigError | Unreachable | Disconnected | Refusal
+
+# The longest wait between attempts while the owner closes.
+CLOSING_WAIT: Final = 0.25
+
+
+class Line:
+    """One connection to the server that holds a key.
+
+    Args:
+        link: where to connect to.
+        key: the key that tells which server.
+        stream: what reports name: the stream, or several joined by commas.
+        what: what the connection is for: "append", "read" or "commit".
+        backoff: the waits between attempts.
+        patience: seconds that the server may be silent while a reply is due.
+        observers: who is told.
+        prepare: what is done first on every new connection.
+
+    Attributes:
+        retries: attempts that failed and were, or are to be, made again.
+        reconnects: connections made after the first one.
+        closing: set when the owner closes: waits are short from then on.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        key: str,
+        *,
+        stream: str,
+        what: str,
+        backoff: Backoff,
+        patience: float,
+        observers: Observers,
+        prepare: Callable[[Channel], Awaitable[None]] | None = None,
+    ) -> None:
+        self._link = link
+        self._key = key
+        self._stream = stream
+        self._what = what
+        self._waits = Waits(backoff.initial, backoff.maximum)
+        self._patience = patience
+        self._observers = observers
+        self._prepare = prepare
+        self._channel: Channel | None = None
+        self._connected_before = False
+        self._proven = False
+        self.retries = 0
+        self.reconnects = 0
+        self.closing = asyncio.Event()
+
+    @property
+    def where(self) -> str:
+        """The server, for messages."""
+        return self._link.where
+
+    async def channel(self) -> Channel:
+        """The connection that stands, or a new one.
+
+        Raises:
+            AccessRefused, ConfigError: what will not pass by itself.
+            Unreachable, Disconnected, Refusal: what may.
+        """
+        if self._channel is not None:
+            if self._channel.alive:
+                return self._channel
+            await self.disconnect()
+        channel = await self._link.open(self._key, self._patience)
+        try:
+            if self._prepare is not None:
+                await self._prepare(channel)
+        except BaseException:
+            await channel.aclose()
+            raise
+        self._channel = channel
+        if self._connected_before:
+            self.reconnects += 1
+            logger.info("%s_reconnected: %r, %s", self._what, self._stream, self.where)
+            self._observers.notify("reconnected", ReconnectedDetails(self._stream, self._what))
+        self._connected_before = True
+        return channel
+
+    async def disconnect(self) -> None:
+        """End the connection, if there is one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.aclose()
+
+    def worked(self) -> None:
+        """An attempt succeeded: whatever trouble there was is over."""
+        self._proven = True
+        self._waits.reset()
+
+    async def rest(self, trouble: Trouble) -> None:
+        """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
+        self.retries += 1
+        seconds = await self._prescribed(trouble)
+        if self.closing.is_set():
+            seconds = min(seconds, CLOSING_WAIT)
+        details = RetryingDetails(self._stream, self._what, self._waits.attempts, seconds, str(trouble))
+        logger.warning(
+            "%s_retrying: %r, attempt %d failed, the next in %.2f s: %s",
+            self._what,
+            self._stream,
+            details.attempt,
+            seconds,
+            trouble,
+        )
+        self._observers.notify("retrying", details)
+        if self.closing.is_set():
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _prescribed(self, trouble: Trouble) -> float:
+        """What the trouble calls for: to forget a connection or an address, and a wait in seconds."""
+        if isinstance(trouble, AccessRefused | ConfigError):
+            return self._waits.longest()
+        if isinstance(trouble, Refusal):
+            if trouble.outlook is Outlook.ELSEWHERE:
+                self._link.rediscover()
+                await self.disconnect()
+            return self._waits.longest() if trouble.outlook is Outlook.LASTING else self._waits.next()
+        self._link.rediscover()
+        # A connection that worked may have been closed while it was idle: the next one is made at once.
+        at_once, self._proven = self._proven and isinstance(trouble, Disconnected), False
+        return 0.0 if at_once else self._waits.next()

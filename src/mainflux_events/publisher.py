@@ -1,0 +1,387 @@
+"""Publishing: accept, drain, acknowledge.
+
+`publish` encodes the event and puts it into the buffer. One background task, the drain, takes batches from there,
+appends them, and settles each event: acknowledged, or given up with a report. One batch is in flight at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+import anyio
+import msgspec
+from anyio.abc import TaskStatus
+
+from . import wire
+from .buffer import Buffer, Overflow
+from .drain import MIB, Drain, exceeds
+from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .events import Action, Event
+from .hooks import Hooks, Observers, logger
+from .ledger import Ledger
+from .link import Disconnected, Link, Server, Unreachable
+from .policies import Backoff, positive, whole
+from .resp import Append
+from .tasks import end
+
+# After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
+TURN_EVERY: Final = 128
+
+
+class PublisherStats(msgspec.Struct, frozen=True):
+    """Counts of events since the start. At rest `accepted` is the sum of the next five.
+
+    Attributes:
+        accepted: taken into the buffer, or dropped instead.
+        acknowledged: Redis has said that it appended them.
+        dropped: given up because the buffer was full.
+        undelivered: given up because the server refused them for good, or the publisher closed.
+        buffered: waiting for their turn.
+        in_flight: sent, or being sent, and not acknowledged.
+        retries: attempts that failed and were made again.
+        reconnects: connections made after the first one.
+    """
+
+    accepted: int
+    acknowledged: int
+    dropped: int
+    undelivered: int
+    buffered: int
+    in_flight: int
+    retries: int
+    reconnects: int
+
+
+class Publisher:
+    """Publishes events to one stream, without making the caller wait for Redis.
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`), or a client of redis.asyncio, of which only the connection
+            settings or the discovery are taken.
+        stream: the key of the stream.
+        max_len: about how many entries the stream is trimmed to (`XADD MAXLEN ~`); None keeps all.
+        buffer_size: the most events that wait in memory.
+        buffer_bytes: the most bytes that they take.
+        max_event_bytes: the most bytes of one event, as packed for the wire.
+        overflow: what becomes of an event that has no room: "drop_oldest" makes room, "drop_newest" drops it,
+            "raise" raises BufferFull, "wait" waits.
+        backoff: the waits between attempts.
+        attempt_timeout: seconds that the server may be silent before an attempt has failed.
+        close_timeout: seconds that closing may take to deliver what is buffered.
+        hooks: what is told of drops, retries and the like.
+
+    Raises:
+        ConfigError: an argument that cannot work, EmptyStream among them.
+    """
+
+    def __init__(
+        self,
+        redis: Server,
+        stream: str,
+        *,
+        max_len: int | None = 100_000,
+        buffer_size: int = 10_000,
+        buffer_bytes: int = 64 * MIB,
+        max_event_bytes: int = MIB,
+        overflow: Overflow = "drop_oldest",
+        backoff: Backoff = Backoff(),
+        attempt_timeout: float = 5.0,
+        close_timeout: float = 5.0,
+        hooks: Hooks | Iterable[Hooks] = (),
+    ) -> None:
+        if not isinstance(stream, str) or not stream:
+            raise EmptyStream
+        if max_len is not None:
+            whole("max_len", max_len)
+        whole("buffer_size", buffer_size)
+        whole("buffer_bytes", buffer_bytes)
+        whole("max_event_bytes", max_event_bytes)
+        positive("attempt_timeout", attempt_timeout)
+        positive("close_timeout", close_timeout, zero=True)
+        self.stream = stream
+        self._append = Append(stream, max_len)
+        self._max_event_bytes = min(max_event_bytes, buffer_bytes)
+        self._close_timeout = close_timeout
+        observers = Observers(hooks)
+        self._ledger = Ledger(stream, self._append, observers)
+        self._buffer = Buffer(
+            size=buffer_size, size_bytes=buffer_bytes, overflow=overflow, dropped=self._ledger.note_dropped
+        )
+        self._drain = Drain(
+            stream,
+            Link(redis, attempt_timeout),
+            self._buffer,
+            self._ledger,
+            backoff=backoff,
+            attempt_timeout=attempt_timeout,
+            max_event_bytes=self._max_event_bytes,
+            observers=observers,
+        )
+        # Where publishing is possible: the loop it was started on. None before and after.
+        self._open_on: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._over = False
+        self._died: BaseException | None = None
+
+    # --- publishing ---
+
+    async def publish(self, event: Event | Action) -> None:
+        """Accept an event into memory. Never waits for Redis, unless `overflow="wait"` and there is no room.
+
+        While the buffer is over half full, and now and then in between, it gives the event loop one turn, so that a
+        loop of calls does not outrun the drain.
+
+        Raises:
+            EncodeError: the event cannot be written; nothing was enqueued.
+            BufferFull: there is no room, and `overflow="raise"`.
+            NotStarted, PublisherClosed: not a time to publish.
+        """
+        packed = self._packed(event)
+        buffer = self._buffer
+        if buffer.may_wait:
+            await buffer.put_when_room(packed)
+        else:
+            buffer.put(packed)
+        if len(buffer) > buffer.half or not buffer.accepted % TURN_EVERY:
+            await asyncio.sleep(0)
+
+    def publish_nowait(self, event: Event | Action) -> None:
+        """Accept an event into memory, without giving the loop a turn. With `overflow="wait"` it raises BufferFull.
+
+        Raises:
+            As `publish`.
+        """
+        self._buffer.put(self._packed(event))
+
+    def publish_threadsafe(self, event: Event | Action) -> None:
+        """Accept an event from another thread than the event loop's, such as that of a plain `def` endpoint.
+
+        It encodes in the calling thread, and waits until the event loop has taken the event.
+
+        Raises:
+            As `publish`, in the calling thread.
+            RuntimeError: called on the event loop itself, where `publish_nowait` is to be used.
+        """
+        loop = self._loop
+        if loop is None:
+            raise NotStarted(f"the publisher of {self.stream!r}")
+        if _running_loop() is loop:
+            raise RuntimeError(
+                "publish_threadsafe was called on the event loop: use publish or publish_nowait"
+            )
+        packed = self._encoded(event)
+        try:
+            accepted = asyncio.run_coroutine_threadsafe(self._accept(packed), loop)
+        except RuntimeError:
+            raise PublisherClosed(self.stream, "has lost its event loop") from None
+        while True:
+            try:
+                accepted.result(timeout=1.0)
+                break
+            except concurrent.futures.TimeoutError:
+                if loop.is_closed():
+                    raise PublisherClosed(self.stream, "has lost its event loop") from None
+
+    async def send(self, event: Event | Action) -> str:
+        """Publish an event and wait until Redis has acknowledged it. Gives the ID of its entry.
+
+        Cancelling it withdraws nothing.
+
+        Raises:
+            Undelivered: the event was dropped or given up.
+            As `publish`.
+        """
+        position = await self._accept(self._packed(event))
+        if position is None:
+            raise Undelivered(1, "the buffer was full")
+        return await self._ledger.acknowledgement(position)
+
+    async def forward(self, event: Event) -> None:
+        """Publish a received event's fields as they came, byte for byte, whatever its action.
+
+        Raises:
+            EncodeError: the event was not received, or is too large.
+            As `publish`.
+        """
+        self._check_open()
+        if not event.raw:
+            raise EncodeError(
+                event.action.operation, "", "it was not received, so there is nothing to forward"
+            )
+        await self._accept(self._bounded(event.action.operation, wire.pack_raw(event.raw, self._append)))
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything that was accepted so far is acknowledged.
+
+        Args:
+            timeout: seconds to wait; None waits as long as it takes.
+
+        Raises:
+            Undelivered: something that was accepted, and that no flush has told of yet, was lost.
+            TimeoutError: the time has passed.
+            NotStarted, PublisherClosed: nothing to wait for.
+        """
+        self._check_open()
+        async with asyncio.timeout(timeout):
+            await self._ledger.settled(self._buffer.oldest, self._buffer.queued)
+
+    @property
+    def stats(self) -> PublisherStats:
+        """The counts as they are now."""
+        return PublisherStats(
+            accepted=self._buffer.accepted,
+            acknowledged=self._ledger.acknowledged,
+            dropped=self._ledger.dropped,
+            undelivered=self._ledger.undelivered,
+            buffered=len(self._buffer),
+            in_flight=len(self._buffer.in_flight),
+            retries=self._drain.line.retries,
+            reconnects=self._drain.line.reconnects,
+        )
+
+    def _packed(self, event: Event | Action) -> bytes:
+        self._check_open()
+        return self._encoded(event)
+
+    def _encoded(self, event: Event | Action) -> bytes:
+        packed = wire.encode(event, self._append)
+        if len(packed) > self._max_event_bytes or len(packed) > self._drain.argument_limit:
+            operation = event.action.operation if isinstance(event, Event) else event.operation
+            self._bounded(operation, packed)
+        return packed
+
+    def _bounded(self, operation: str, packed: bytes) -> bytes:
+        if len(packed) > self._max_event_bytes:
+            raise EncodeError(
+                operation,
+                "",
+                f"it takes {len(packed)} bytes, above the {self._max_event_bytes} that max_event_bytes and "
+                "buffer_bytes allow",
+            )
+        if exceeds(packed, self._drain.argument_limit):
+            raise EncodeError(
+                operation,
+                "",
+                f"a field is longer than the {self._drain.argument_limit} bytes that the server takes "
+                "(its proto-max-bulk-len)",
+            )
+        return packed
+
+    async def _accept(self, packed: bytes) -> int | None:
+        self._check_open()
+        return await self._buffer.put_when_room(packed)
+
+    def _check_open(self) -> None:
+        loop = self._open_on
+        if loop is None:
+            self._refuse()
+        if loop is not _running_loop():
+            raise RuntimeError(
+                f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
+                "use publish_threadsafe from other threads, and one publisher for each event loop"
+            )
+
+    def _refuse(self) -> NoReturn:
+        if self._died is not None:
+            raise PublisherClosed(self.stream, f"died: {self._died!r}") from self._died
+        if self._task is None and not self._over:
+            raise NotStarted(f"the publisher of {self.stream!r}")
+        raise PublisherClosed(self.stream, "is closed")
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Connect, and begin to drain. Where Redis cannot be reached at the moment, that goes on in the background.
+
+        Raises:
+            AccessRefused: the server refuses the password, or the rights are missing.
+            ConfigError: the address, or what the stream's key holds, can never work.
+        """
+        if self._loop is not None or self._over:
+            raise RuntimeError(f"the publisher of {self.stream!r} was used before; make another one")
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._drain.check()
+        except (Unreachable, Disconnected) as error:
+            logger.warning(
+                "append_unreachable: publishing to %r starts without a server: %s", self.stream, error
+            )
+        except BaseException:
+            self._over = True
+            await self._drain.line.disconnect()
+            raise
+        self._open_on = self._loop
+        self._task = self._loop.create_task(self._drain.run(), name=f"mainflux_events drain of {self.stream}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The background task is over: as it should be while closing, else it died."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._died = error
+            logger.critical("publisher_died: the background task of %r", self.stream, exc_info=error)
+        elif self._open_on is not None:
+            self._died = asyncio.CancelledError("somebody cancelled the background task")
+        self._open_on = None
+        self._give_up_rest("its background task died" if self._died else "the publisher closed")
+
+    async def aclose(self) -> None:
+        """Deliver what is buffered, in at most `close_timeout` seconds; report the rest; end.
+
+        Raises:
+            PublisherClosed: the background task had died.
+        """
+        self._open_on = None
+        self._over = True
+        if self._task is None:
+            return
+        self._drain.line.closing.set()
+        self._buffer.refuse_waiting(PublisherClosed(self.stream, "is closed"))
+        try:
+            if self._buffer.unsettled:
+                await asyncio.wait([self._task], timeout=self._close_timeout)
+        finally:
+            await end([self._task])
+        if self._died is not None:
+            self._refuse()
+
+    def _give_up_rest(self, reason: str) -> None:
+        rest = self._buffer.take_all()
+        for position, packed in rest:
+            self._ledger.note_undelivered(position, packed, reason)
+        self._ledger.note_progress(self._buffer.oldest)
+        if rest:
+            logger.error("events_undelivered: %d events for %r, because %s", len(rest), self.stream, reason)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A cancelled scope of anyio would cut every wait short; closing has a bound of its own.
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+    async def run(self, *, task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.
+
+        Raises:
+            As `start`; PublisherClosed, where the background task died.
+        """
+        async with self:
+            assert self._task is not None
+            task_status.started(self)
+            await asyncio.wait([self._task])
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

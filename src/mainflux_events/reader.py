@@ -1,0 +1,122 @@
+"""Reading ahead: while handlers work on one batch of entries, the next is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+from .cursor import Cursor
+from .hooks import Observers
+from .line import TROUBLE, Line
+from .link import Channel, Link
+from .policies import Backoff
+from .refusals import Refusal
+from .resp import command
+
+# One batch: so many entries of a stream at most, and about so many bytes in all.
+MOST_ENTRIES: Final = 1000
+FIRST_ENTRIES: Final = 100
+BATCH_BYTES: Final = 4 * 1024 * 1024
+
+# How long the server holds back an empty answer.
+BLOCK_MS: Final = 2000
+
+# Of each stream the entries that came: (ID, names and values in turn).
+Batch: TypeAlias = list[tuple[Cursor, list[tuple[bytes, list[bytes]]]]]
+
+
+Inbox: TypeAlias = "asyncio.Queue[tuple[Reader, Batch | Exception] | None]"
+
+
+class Reader:
+    """Reads the streams of one server, from their cursors on.
+
+    Args:
+        link: where to connect to.
+        cursors: the streams, and where to begin.
+        attach: what finds out where to begin, where that is not known yet.
+        inbox: where batches go, one at a time, and at last what no further attempt can mend.
+        backoff: the waits between attempts.
+        patience: seconds that the server may be silent beyond the time that it holds back an answer.
+        observers: who is told.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        cursors: Sequence[Cursor],
+        attach: Callable[[Channel], Awaitable[None]],
+        inbox: Inbox,
+        *,
+        backoff: Backoff,
+        patience: float,
+        observers: Observers,
+    ) -> None:
+        self.cursors = cursors
+        self._by_stream = {cursor.stream.encode(): cursor for cursor in cursors}
+        self._read = dict.fromkeys(cursors, "")
+        self._attach = attach
+        self.line = Line(
+            link,
+            cursors[0].stream,
+            stream=",".join(cursor.stream for cursor in cursors),
+            what="read",
+            backoff=backoff,
+            patience=patience + BLOCK_MS / 1000,
+            observers=observers,
+        )
+        self._count = FIRST_ENTRIES
+        self._inbox = inbox
+        self._taken = asyncio.Event()
+
+    def proceed(self) -> None:
+        """The batch was taken from the inbox: fetch the next."""
+        self._taken.set()
+
+    async def begin(self) -> None:
+        """Make the first attempt to connect and to find out where to begin. Raises what that does."""
+        await self._attach(await self.line.channel())
+
+    async def run(self) -> None:
+        """Put a batch into the inbox whenever the last one was taken, until cancelled."""
+        try:
+            while True:
+                try:
+                    channel = await self.line.channel()
+                    await self._attach(channel)
+                    batch = await self._fetch(channel)
+                    self.line.worked()
+                except TROUBLE as trouble:
+                    await self.line.rest(trouble)
+                    continue
+                if batch is not None:
+                    self._taken.clear()
+                    self._inbox.put_nowait((self, batch))
+                    await self._taken.wait()
+        except Exception as error:
+            self._inbox.put_nowait((self, error))
+        finally:
+            await self.line.disconnect()
+
+    async def _fetch(self, channel: Channel) -> Batch | None:
+        positions = [self._read[cursor] or cursor.handled for cursor in self.cursors]
+        streams = [cursor.stream for cursor in self.cursors]
+        before = channel.received
+        asked = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *streams, *positions)
+        [reply] = await channel.exchange(asked, 1)
+        if isinstance(reply, Refusal):
+            raise reply
+        if reply is None:
+            return None
+        assert isinstance(reply, list)
+        batch = [(self._by_stream[stream], entries) for stream, entries in reply]
+        for cursor, entries in batch:
+            self._read[cursor] = entries[-1][0].decode()
+        self._adapt(sum(len(entries) for _, entries in batch), channel.received - before)
+        return batch
+
+    def _adapt(self, entries: int, size: int) -> None:
+        """Ask for as many entries as are expected to fill a batch. XREAD itself knows no bound in bytes."""
+        fitting = BATCH_BYTES * entries // (size * len(self.cursors))
+        self._count = max(1, min(fitting, self._count * 2, MOST_ENTRIES))

@@ -1,0 +1,100 @@
+"""Which entries become events: decoding, and passing over what is unknown, not asked for, or not to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias, get_args
+
+from . import wire
+from .codec import codec_for
+from .cursor import Cursor
+from .errors import ConfigError, DecodeError
+from .events import Action, Event, UnknownAction
+from .hooks import Observers, SkippedDetails, logger
+
+OnUnknown = Literal["skip", "yield"]
+
+# An entry as it came: its stream's cursor, its ID, names and values in turn.
+Entry: TypeAlias = tuple[Cursor, bytes, list[bytes]]
+
+
+class Sieve:
+    """Turns entries into events.
+
+    Args:
+        actions: the classes to decode; None means all that are known.
+        on_unknown: what becomes of an operation that no class is known for.
+        observers: who is told of what is passed over.
+
+    Attributes:
+        skipped: entries of operations that are unknown, or that were not asked for.
+        given_up: entries that do not decode.
+
+    Raises:
+        ConfigError: an argument is something else.
+    """
+
+    def __init__(
+        self, actions: Iterable[type[Action]] | None, on_unknown: OnUnknown, observers: Observers
+    ) -> None:
+        if on_unknown not in get_args(OnUnknown):
+            raise ConfigError(f"on_unknown: 'skip' or 'yield' is wanted, not {on_unknown!r}")
+        self._wanted = None if actions is None else _operations(actions)
+        self._on_unknown = on_unknown
+        self._observers = observers
+        self._warned: set[str] = set()
+        self.skipped = 0
+        self.given_up = 0
+
+    def event(self, entry: Entry) -> Event | None:
+        """The event of an entry; None where the entry is passed over, which was counted and reported."""
+        cursor, id, fields = entry
+        if self._wanted is not None and self._passes_over(fields):
+            self.skipped += 1
+            return None
+        try:
+            event = wire.decode(fields, cursor.stream, id.decode())
+        except DecodeError as error:
+            self.given_up += 1
+            logger.error("event_given_up: %s", error)
+            self._report(entry, error.operation, str(error))
+            return None
+        if self._on_unknown == "skip" and isinstance(event.action, UnknownAction):
+            self.skipped += 1
+            self._skip_unknown(entry, event.action.operation)
+            return None
+        return event
+
+    def _passes_over(self, fields: list[bytes]) -> bool:
+        operation = wire.operation_of(fields) or b""
+        assert self._wanted is not None
+        if operation in self._wanted:
+            return False
+        return self._on_unknown == "skip" or codec_for(operation) is not None
+
+    def _skip_unknown(self, entry: Entry, operation: str) -> None:
+        if operation not in self._warned:
+            self._warned.add(operation)
+            logger.warning(
+                "operation_unknown: entries of the operation %r are skipped: define or import its Action class, or "
+                'subscribe with on_unknown="yield"',
+                operation,
+            )
+        self._report(entry, operation, "no class is known for its operation")
+
+    def _report(self, entry: Entry, operation: str, reason: str) -> None:
+        if self._observers:
+            cursor, id, fields = entry
+            parts = iter(fields)
+            pairs = tuple(zip(parts, parts, strict=True))
+            self._observers.notify(
+                "skipped", SkippedDetails(cursor.stream, id.decode(), operation, reason, pairs)
+            )
+
+
+def _operations(actions: Iterable[type[Action]]) -> frozenset[bytes]:
+    classes = tuple(actions)
+    for action in classes:
+        if not isinstance(action, type) or not issubclass(action, Action) or not hasattr(action, "operation"):
+            raise ConfigError(f"actions: subclasses of Action are wanted, not {action!r}")
+    return frozenset(action.operation.encode() for action in classes)

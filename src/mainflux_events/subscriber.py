@@ -1,0 +1,387 @@
+"""Subscribing: read ahead, decode, hand out, commit.
+
+One background task reads, one gets over the troubles of the connection that stores the cursors. What is in between,
+decoding, handing out and committing, happens in the task that iterates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import weakref
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import anyio
+import msgspec
+from anyio.abc import TaskStatus
+
+from .attach import attach
+from .commits import Committer
+from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, lag, padded, stream_info
+from .dispatch import Dispatch, Handler, OnFailure
+from .errors import NotStarted
+from .events import Action, Event
+from .hooks import Hooks, Observers, logger
+from .link import Channel, Disconnected, Link, Server, Unreachable
+from .policies import Backoff, Commit, Retry
+from .reader import Batch, Inbox, Reader
+from .refusals import Refusal
+from .resp import command
+from .sieve import Entry, OnUnknown, Sieve
+from .tasks import end
+
+# The waits between attempts to reach the server, and how long it may be silent: the reference's.
+BACKOFF: Final = Backoff()
+PATIENCE: Final = 5.0
+
+# How long closing may take to store the cursor: the reference's.
+CLOSE_BOUND: Final = 2.0
+
+# How many events may be handed out, and for how long, before the event loop gets a turn.
+TURN_EVENTS: Final = 64
+TURN_SECONDS: Final = 0.001
+
+
+class SubscriberStats(msgspec.Struct, frozen=True):
+    """Counts of entries since the start.
+
+    Attributes:
+        received: looked at; the sum of those handled, skipped and given up, and the one in hand.
+        handled: their handler returned, or the next event was asked for.
+        skipped: passed over: of an operation that is unknown, or that was not asked for.
+        retried: further calls of a handler for the same event.
+        given_up: no attempt handled them, or they do not decode.
+    """
+
+    received: int
+    handled: int
+    skipped: int
+    retried: int
+    given_up: int
+
+
+class Subscriber:
+    """Consumes the events of one or several streams, from where this name left off.
+
+        async with Subscriber("redis://localhost:6379/0", "mainflux.things", "audit") as subscriber:
+            async for event in subscriber:  # asking for the next event commits this one
+                ...
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`), or a client of redis.asyncio, of which only the connection
+            settings or the discovery are taken.
+        stream: the key of a stream, or several.
+        name: what the cursor is stored under, in the key `mainflux:cursor:<name>:<stream>`.
+        start: where to begin where no cursor is stored: "new" at the end of the stream, "earliest", behind the entry
+            of an ID, at a datetime, or at a timedelta back from now.
+        actions: the classes to decode; None means all that are known. Entries of others are passed over.
+        commit: when the cursor is stored.
+        on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
+        hooks: what is told of failures, skips and the like.
+
+    Raises:
+        ConfigError: an argument that cannot work, EmptyStream and EmptyName among them.
+    """
+
+    def __init__(
+        self,
+        redis: Server,
+        stream: str | Iterable[str],
+        name: str,
+        *,
+        start: Start = "new",
+        actions: Iterable[type[Action]] | None = None,
+        commit: Commit = Commit.each(),
+        on_unknown: OnUnknown = "skip",
+        hooks: Hooks | Iterable[Hooks] = (),
+    ) -> None:
+        self.streams = checked_streams(stream)
+        self.name = checked_name(name)
+        check_start(start)
+        self._start = start
+        self._commit_policy = commit
+        self._observers = Observers(hooks)
+        self._sieve = Sieve(actions, on_unknown, self._observers)
+        self._link = Link(redis, PATIENCE)
+        self._cursors = {stream: Cursor(name, stream) for stream in self.streams}
+        self._committers: dict[Cursor, Committer] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._state: Literal["new", "started", "closed"] = "new"
+        # What was fetched: batches in the inbox, entries of the batch in hand, and the entry in hand, which was
+        # handed out and is not handled yet.
+        self._inbox: Inbox = asyncio.Queue()
+        self._entries: Iterator[Entry] = iter(())
+        self._in_hand: Entry | None = None
+        self._consumer: weakref.ref[_Events] | None = None
+        self._asking = False
+        self._received = self._handled = self._retried = self._given_up = 0
+        self._since_turn = 0
+        self._turned_at = 0.0
+
+    # --- consuming ---
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._consume()
+
+    async def __anext__(self) -> Event:
+        if self._consumer is not None and self._consumer() is not None:
+            raise RuntimeError(_BUSY)
+        return await self._next()
+
+    async def run(
+        self,
+        handler: Handler,
+        *,
+        retry: Retry = Retry(),
+        timeout: float | None = None,
+        on_failure: OnFailure = "skip",
+        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
+
+        Args:
+            handler: a plain function or a coroutine function, called on the event loop.
+            retry: how often it is called for one event.
+            timeout: seconds that one call of a coroutine function may take.
+            on_failure: what becomes of an event that no attempt handled: "skip" gives it up with a report, "raise"
+                raises HandlerFailed and leaves the cursor before it.
+            task_status: for `await task_group.start(subscriber.run, handler)`.
+
+        Raises:
+            HandlerFailed: as `on_failure` says.
+            As `start`.
+        """
+        dispatch = Dispatch(
+            handler, retry=retry, timeout=timeout, on_failure=on_failure, observers=self._observers
+        )
+        if self._state == "new":
+            async with self:
+                await self._run(dispatch, task_status)
+        else:
+            await self._run(dispatch, task_status)
+
+    async def _run(self, dispatch: Dispatch, task_status: TaskStatus[Self]) -> None:
+        events = self._consume()
+        task_status.started(self)
+        async for event in events:
+            handled = await dispatch.handle(event)
+            self._retried += dispatch.retried
+            dispatch.retried = 0
+            if not handled:
+                self._given_up += 1
+                self._finish_in_hand()
+
+    async def commit(self, event: Event) -> None:
+        """Commit the event that was handed out last, without asking for the next; wait until that is stored.
+
+        Raises:
+            ValueError: it is another event.
+            TimeoutError: it is not stored yet. It will be tried further.
+        """
+        self._check_started()
+        cursor = self._cursors.get(event.stream)
+        if self._in_hand is not None and (self._in_hand[0], self._in_hand[1].decode()) == (cursor, event.id):
+            self._handled += 1
+            self._finish_in_hand()
+        if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
+            raise ValueError("commit: this event is not the one that was handed out last")
+        await self._committers[cursor].flush(PATIENCE)
+
+    def _consume(self) -> _Events:
+        self._check_started()
+        if self._asking or (self._consumer is not None and self._consumer() is not None):
+            raise RuntimeError(_BUSY)
+        events = _Events(self)
+        self._consumer = weakref.ref(events, self._left)
+        if self._in_hand is not None:
+            # It was handed out and not handled, so it comes again.
+            self._received -= 1
+            self._entries = itertools.chain((self._in_hand,), self._entries)
+            self._in_hand = None
+        return events
+
+    def _left(self, _: object) -> None:
+        """The loop was left: what is handled is stored now, whatever the policy."""
+        for committer in set(self._committers.values()):
+            committer.write_soon()
+
+    async def _next(self) -> Event:
+        """Commit the event in hand, and give the next. Cancelled, it has taken nothing."""
+        self._check_started()
+        if self._in_hand is not None:
+            self._handled += 1
+            self._finish_in_hand()
+        while True:
+            if self._since_turn >= TURN_EVENTS or time.monotonic() - self._turned_at >= TURN_SECONDS:
+                await asyncio.sleep(0)
+                self._since_turn = 0
+                self._turned_at = time.monotonic()
+            if self._state == "closed":
+                raise StopAsyncIteration
+            entry = next(self._entries, None)
+            if entry is None:
+                await self._refill()
+            else:
+                self._since_turn += 1
+                self._received += 1
+                self._in_hand = entry
+                event = self._sieve.event(entry)
+                if event is not None:
+                    return event
+                self._finish_in_hand()
+
+    async def _refill(self) -> None:
+        if self._asking:
+            raise RuntimeError(_BUSY)
+        self._asking = True
+        try:
+            item = await self._inbox.get()
+        finally:
+            self._asking = False
+        if item is None:
+            self._inbox.put_nowait(item)  # closed, for whoever asks again
+            return
+        reader, batch = item
+        if isinstance(batch, Exception):
+            self._inbox.put_nowait(item)
+            raise batch
+        reader.proceed()
+        self._entries = _flattened(batch)
+
+    def _finish_in_hand(self) -> None:
+        """The entry in hand is done with: the cursor may move past it."""
+        assert self._in_hand is not None
+        cursor, id, _ = self._in_hand
+        self._in_hand = None
+        cursor.finish(id.decode())
+        self._committers[cursor].finished(time.monotonic())
+
+    # --- looking ---
+
+    @property
+    def stats(self) -> SubscriberStats:
+        """The counts as they are now."""
+        return SubscriberStats(
+            received=self._received,
+            handled=self._handled,
+            skipped=self._sieve.skipped,
+            retried=self._retried,
+            given_up=self._sieve.given_up + self._given_up,
+        )
+
+    async def lag(self) -> dict[str, Lag]:
+        """How far the handled position is behind the end of each stream.
+
+        Raises:
+            EventsError: the server cannot be asked at the moment.
+        """
+        self._check_started()
+        behind = {}
+        for stream, cursor in self._cursors.items():
+            info = stream_info(await self._link.ask(stream, PATIENCE, command("XINFO", "STREAM", stream)))
+            behind[stream] = lag(cursor, info)
+        return behind
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Connect, and begin to read. Where Redis cannot be reached at the moment, that goes on in the background.
+
+        Raises:
+            AccessRefused: the server refuses the password, or rights are missing.
+            ConfigError: the address, or what a stream's key holds, can never work.
+            CursorCorrupt: what is stored as the cursor is no ID.
+        """
+        if self._state != "new":
+            raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
+        self._state = "started"
+        cursors = list(self._cursors.values())
+        readers = [
+            self._reader(group)
+            for group in ([[each] for each in cursors] if self._link.sharded else [cursors])
+        ]
+        try:
+            for reader in readers:
+                await reader.begin()
+        except (Unreachable, Disconnected, Refusal) as error:
+            logger.warning("read_unreachable: %r starts without a server: %s", self.name, error)
+        except BaseException:
+            self._state = "closed"
+            for reader in readers:
+                await reader.line.disconnect()
+            for committer in set(self._committers.values()):
+                await committer.disconnect()
+            raise
+        work = [reader.run() for reader in readers]
+        work += [committer.run() for committer in set(self._committers.values())]
+        self._tasks = [asyncio.create_task(each, name=f"mainflux_events {self.name}") for each in work]
+
+    def _reader(self, cursors: list[Cursor]) -> Reader:
+        settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
+        committer = Committer(self._link, cursors, self._commit_policy, **settings)
+        self._committers |= dict.fromkeys(cursors, committer)
+
+        async def begin(reading: Channel) -> None:
+            if not all(cursor.handled for cursor in cursors):
+                await attach(cursors, self._start, reading, await committer.channel(), self._link.where)
+
+        return Reader(self._link, cursors, begin, self._inbox, **settings)
+
+    async def aclose(self) -> None:
+        """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""
+        started, self._state = self._state == "started", "closed"
+        if not started:
+            return
+        self._inbox.put_nowait(None)
+        committers = set(self._committers.values())
+        try:
+            for committer in committers:
+                committer.close()
+            async with asyncio.timeout(CLOSE_BOUND):
+                for committer in committers:
+                    await committer.flush(CLOSE_BOUND)
+        except TimeoutError:
+            for cursor in self._cursors.values():
+                if not cursor.settled:
+                    logger.error("cursor_not_saved: %r at %s, on closing", cursor.key, cursor.handled)
+        finally:
+            await end(self._tasks)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A cancelled scope of anyio would cut every wait short; closing has a bound of its own.
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+    def _check_started(self) -> None:
+        if self._state == "new":
+            raise NotStarted(f"the subscriber {self.name!r}")
+
+
+_BUSY: Final = "this subscriber is being consumed already: one loop or run at a time"
+
+
+class _Events(AsyncIterator[Event]):
+    """One loop over the events. That it is left shows in its end."""
+
+    __slots__ = ("__weakref__", "_subscriber")
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+
+    def __anext__(self) -> Coroutine[Any, Any, Event]:
+        return self._subscriber._next()
+
+
+def _flattened(batch: Batch) -> Iterator[Entry]:
+    for cursor, entries in batch:
+        for id, fields in entries:
+            yield cursor, id, fields

@@ -1,0 +1,22 @@
+"""The end of background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any, Final
+
+# How long the end of a cancelled task is waited for, and how often it is cancelled meanwhile: on Python 3.11 a
+# cancellation that arrives while `asyncio.wait_for` returns gets lost, and redis-py uses that.
+END_BOUND: Final = 0.4
+CANCEL_EVERY: Final = 0.05
+
+
+async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end, for a bounded time. Cancelled itself, it has cancelled them."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + END_BOUND
+    while (running := [task for task in tasks if not task.done()]) and loop.time() < ends:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_EVERY)

@@ -1,0 +1,49 @@
+"""Helpers of the tests, without pytest in them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from mainflux_events.testing import RedisServer
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+async def wait_until(
+    condition: Callable[[], object | Awaitable[object]], timeout: float = 5.0, *, what: str = ""
+) -> None:
+    """Return as soon as ``condition()``, or what it awaits to, is true; an ``AssertionError`` after ``timeout`` s.
+
+    For what other tasks or processes bring about: never a sleep that hopes.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or inspect.getsource(condition).strip()}")
+        await asyncio.sleep(0.002)
+
+
+async def no_clients_left(server: RedisServer, timeout: float = 2.0) -> None:
+    """Wait until nobody but the asker is connected; an ``AssertionError`` that lists the others if they stay."""
+    others: list[str] = []
+
+    async def alone() -> bool:
+        reply = await server.command("CLIENT", "LIST")
+        others[:] = reply.decode().splitlines()[:-1]  # in the order of their coming: the asker is the last
+        return not others
+
+    try:
+        await wait_until(alone, timeout)
+    except AssertionError:
+        # None of them may disturb the next test.
+        await server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        raise AssertionError("connections were left open:\n" + "\n".join(others)) from None
