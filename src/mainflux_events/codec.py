@@ -125,7 +125,7 @@ def _text_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes
 
     def write(text: str) -> bytes:
         written = values.octets(text)
-        checked(text)
+        checked(values.text_of(written))
         return written
 
     def read(octets: bytes) -> str:
@@ -145,7 +145,7 @@ def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
         write, read = values.octets, values.text_of
     elif lenient:
         write, read = _PLATFORM_FORMS[field.name]
-    elif alternatives <= {str, type(None)} and str in alternatives:
+    elif str in alternatives and all(each in (str, type(None)) for each in alternatives):
         write, read = _text_form(field.type)
     elif str in alternatives:
         raise ConfigError(
@@ -162,24 +162,24 @@ def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
     )
 
 
-def _alternatives(annotation: Any) -> set[Any]:
+def _alternatives(annotation: Any) -> list[Any]:
     """The types of a union; another type alone. Behind the names and constraints that they have been given."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return _alternatives(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        return set().union(*map(_alternatives, typing.get_args(annotation)))
+        return [each for member in typing.get_args(annotation) for each in _alternatives(member)]
     # typing.NewType, and the alias of a `type` statement.
     for behind in ("__supertype__", "__value__"):
         if hasattr(annotation, behind):
             return _alternatives(getattr(annotation, behind))
-    return {annotation}
+    return [annotation]
 
 
 def _forms(action: type[Action]) -> tuple[_Form, ...]:
     try:
         fields = msgspec.structs.fields(action)
-    except NameError as error:
+    except (NameError, AttributeError) as error:
         raise ConfigError(f"action {action.__name__}: the type of a field is not known: {error}") from None
     return tuple(_form(action, field) for field in fields)
 

@@ -147,8 +147,6 @@ def json_of(octets: bytes, decode: Callable[[bytes], Any]) -> Any:
         raise ValueError(f"its JSON is {reason}")
     try:
         return decode(octets)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
     except UnicodeDecodeError:
         raise ValueError("its JSON is not UTF-8") from None
     except msgspec.MsgspecError as error:
@@ -271,14 +269,9 @@ _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 def _lenient_json(octets: bytes) -> Any:
     """JSON with bytes that are not UTF-8 or with lone surrogates, which the reference reads as U+FFFD; else none."""
     try:
-        value = json.loads(_SURROGATES.sub("\ufffd", text_of(octets)), parse_constant=_no_number)
-        return _scrubbed(value)
+        return _scrubbed(json.loads(_SURROGATES.sub("\ufffd", text_of(octets))))
     except (ValueError, RecursionError):
         return None
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)
 
 
 def _scrubbed(value: Any) -> Any:

@@ -114,9 +114,7 @@ def _decode_carefully(codec: Codec | None, fields: Fields, entry: tuple[str, str
     try:
         return _event(codec, fields, values.text_of, entry)
     except Exception:
-        if codec is None:
-            # All of it is text, which always reads.
-            raise
+        assert codec is not None, "without one all is text, which always reads"
         field, reason = codec.explain_unreadable(fields)
         raise DecodeError(codec.action.operation, field, reason, entry[0], entry[1]) from None
 
