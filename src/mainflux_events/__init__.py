@@ -36,8 +36,9 @@ from .errors import (
 from .events import Action, Event, Identity, UnknownAction, acting_as
 from .hooks import Hooks
 from .policies import Backoff, Commit, Retry
-from .publisher import Publisher, PublisherStats
-from .subscriber import Subscriber, SubscriberStats
+from .publisher import Publisher
+from .stats import PublisherStats, SubscriberStats
+from .subscriber import Subscriber
 
 __all__ = [
     "AUTH_STREAM",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from .cursor import Cursor, Start, resolve_start, stored_cursor, stream_info
-from .errors import AccessRefused, ConfigError
-from .link import Channel, Reply
+from .cursor import Cursor, Lag, Start, lag, resolve_start, stored_cursor, stream_info
+from .errors import AccessRefused, ConfigError, EventsError
+from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .refusals import Refusal
 from .resp import command
 
@@ -37,7 +37,22 @@ async def attach(
         if id is None:
             id = resolve_start(start, await _last_id(cursor, reading, where), datetime.now(UTC))
             id = await _store_first(cursor, id, storing, where)
+        else:
+            [again] = await storing.exchange(cursor.same_commit(id), 1)
+            _refuse_access(again, where, _storing(cursor))
         cursor.attach(id)
+
+
+async def ask_lag(cursor: Cursor, link: Link, patience: float) -> Lag:
+    """How far a cursor is behind. EventsError where the server cannot be asked, or where to begin is not known."""
+    try:
+        reply = await link.ask(cursor.stream, patience, command("XINFO", "STREAM", cursor.stream))
+        info = stream_info(reply)
+    except (Unreachable, Disconnected, Refusal) as error:
+        raise EventsError(f"lag of {cursor.stream!r}: {link.where}: {error}") from None
+    if not cursor.handled:
+        raise EventsError(f"lag of {cursor.stream!r}: where to begin to read could not be found out yet")
+    return lag(cursor, info)
 
 
 async def _check_readable(cursors: Sequence[Cursor], reading: Channel, where: str) -> None:
@@ -66,11 +81,15 @@ async def _last_id(cursor: Cursor, reading: Channel, where: str) -> str:
 async def _store_first(cursor: Cursor, id: str, storing: Channel, where: str) -> str:
     """Store the first cursor, unless another subscriber of this name was quicker. Gives what is stored."""
     [reply] = await storing.exchange(cursor.first_commit(id), 1)
-    _refuse_access(reply, where, f"EVAL with GET and SET on {cursor.key!r}")
+    _refuse_access(reply, where, _storing(cursor))
     if isinstance(reply, Refusal):
         raise reply
     found = stored_cursor(cursor.key, reply)
     return id if found is None else found
+
+
+def _storing(cursor: Cursor) -> str:
+    return f"EVAL with GET and SET on {cursor.key!r}"
 
 
 def _refuse_access(reply: Reply, where: str, what: str) -> None:

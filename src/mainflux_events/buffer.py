@@ -83,7 +83,10 @@ class Buffer:
         return self._put(packed)
 
     async def put_when_room(self, packed: bytes) -> int | None:
-        """Accept an event, after waiting for room where the policy is "wait". Cancelled, it is not accepted."""
+        """Accept an event, after waiting for room where the policy is "wait".
+
+        Cancelled while it waits, the event is not accepted.
+        """
         if not self.may_wait or (not self._waiting and self.fits(len(packed))):
             return self.put(packed)
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -92,6 +95,7 @@ class Buffer:
             return await turn
         except asyncio.CancelledError:
             turn.cancel()
+            self._admit()
             raise
 
     def _put(self, packed: bytes) -> int:

@@ -20,6 +20,11 @@ from .policies import Backoff, Commit
 from .refusals import Refusal
 from .resp import command
 
+# Nobody waits for the answers of commits, so they are read together: when so many are due, or after so long (in
+# seconds).
+ANSWERS_TOGETHER: Final = 128
+ANSWERS_WITHIN: Final = 0.01
+
 # With more unanswered commits, the next wait for answers; a thousand cover any distance.
 MOST_UNANSWERED: Final = 1000
 
@@ -62,6 +67,7 @@ class Committer:
         self._channel: Channel | None = None
         self._script_known = False
         self._unanswered = 0
+        self._most_unanswered = max(1, MOST_UNANSWERED // len(cursors))
         self._trouble: Trouble | None = None
         self._troubled = asyncio.Event()
         self._settled = asyncio.Event()
@@ -69,8 +75,12 @@ class Committer:
         self._pending = 0
         self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        # Whether the event loop has turned since the last commit.
+        # Whether a commit has to be written as soon as all answers are there.
+        self._held_back = False
+        # Whether the event loop has turned since an event was handed out, so that its handler has awaited something,
+        # and whether the next turn is looked out for.
         self._turned = True
+        self._looking_out = False
         self._log_conflict = Occasionally()
         self._loop = asyncio.get_running_loop()
 
@@ -95,11 +105,18 @@ class Committer:
         if self._pending >= policy.events or now - self._since >= policy.seconds:
             self.write()
 
+    def look_out(self) -> None:
+        """From now on, that the event loop has turned means that a handler has awaited something."""
+        self._turned = False
+        if self._policy.every_turn and not self._looking_out:
+            self._looking_out = True
+            self._loop.call_soon(self._turn)
+
     def _turn(self) -> None:
+        self._looking_out = False
         if self._pending:
             self.write()
-        else:
-            self._turned = True
+        self._turned = True
 
     # --- how ---
 
@@ -108,41 +125,47 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._trouble is not None or self._channel is None or self._unanswered >= MOST_UNANSWERED:
+        if self._trouble is not None or self._channel is None or self._unanswered >= self._most_unanswered:
+            self._held_back = True
             return  # the answers, or the end of the trouble, lead here again
         due = [cursor for cursor in self._cursors if cursor.due]
         self._pending = 0
+        self._held_back = False
         if not due:
             return
-        self._settled.clear()
         commands = b"".join([cursor.commit(by_text=not self._script_known) for cursor in due])
         self._script_known = True
         self._unanswered += 1
-        self._channel.submit(commands, len(due)).add_done_callback(lambda answer: self._answered(due, answer))
-        if self._policy.every_turn:
-            self._turned = False
-            self._loop.call_soon(self._turn)
+        if self._unanswered == 1:
+            self._channel.listen_later(ANSWERS_WITHIN)
+        elif self._unanswered % ANSWERS_TOGETHER == 0:
+            self._channel.listen()
+        self._channel.post(commands, len(due), lambda replies, ended: self._answered(due, replies, ended))
+        self.look_out()
 
-    def _answered(self, cursors: Sequence[Cursor], answer: asyncio.Future[list[Reply]]) -> None:
+    def _answered(self, cursors: Sequence[Cursor], replies: list[Reply], ended: str) -> None:
         self._unanswered -= 1
-        error = answer.exception()
-        if error is not None:
-            assert isinstance(error, Disconnected)
-            self._suffer(error)
+        if ended:
+            self._suffer(Disconnected(ended, replies))
             return
-        for cursor, reply in zip(cursors, answer.result(), strict=True):
+        for cursor, reply in zip(cursors, replies, strict=True):
             found = cursor.answered(reply)
             if isinstance(reply, Refusal):
                 if reply.code == "NOSCRIPT":
-                    self._script_known = False
+                    self._script_known, self._held_back = False, True
                 else:
                     self._suffer(reply)
             elif found is not None:
                 self._report_conflict(cursor, found)
+        if self._unanswered:
+            return
         if self._trouble is None:
             self._line.worked()
-            if any(cursor.due for cursor in self._cursors) and not self._unanswered:
+            if self._held_back:
                 self.write()
+        self._settle()
+
+    def _settle(self) -> None:
         if all(cursor.settled for cursor in self._cursors):
             self._settled.set()
 
@@ -153,22 +176,21 @@ class Committer:
 
     async def run(self) -> None:
         """Get over troubles, as they come, until cancelled."""
-        try:
-            while True:
-                await self._troubled.wait()
-                assert self._trouble is not None
-                self._report_not_saved(self._trouble)
+        while True:
+            await self._troubled.wait()
+            if not isinstance(self._trouble, Disconnected):
+                self._report_not_saved()
+            while self._trouble is not None:
                 await self._line.rest(self._trouble)
                 try:
                     self._channel = await self._line.channel()
+                    self._trouble = None
                 except TROUBLE as trouble:
                     self._trouble = trouble
-                    continue
-                self._trouble = None
-                self._troubled.clear()
-                self.write()
-        finally:
-            await self._line.disconnect()
+                    self._report_not_saved()
+            self._troubled.clear()
+            self.write()
+            self._settle()
 
     async def _prepare(self, channel: Channel) -> None:
         """On a new connection, see what became of the commits that were not answered on the last one."""
@@ -182,8 +204,8 @@ class Committer:
         for cursor, reply in zip(cursors, replies, strict=True):
             try:
                 found = cursor.reattach(stored_cursor(cursor.key, reply))
-            except CursorCorrupt as error:
-                logger.error("cursor_corrupt: %s", error)
+            except CursorCorrupt:
+                cursor.reattach(None)  # the next commit will be refused, and that reported
                 continue
             if found is not None:
                 self._report_conflict(cursor, found)
@@ -198,6 +220,8 @@ class Committer:
             return
         self._settled.clear()
         self.write()
+        if self._channel is not None:
+            self._channel.listen()
         async with asyncio.timeout(timeout):
             await self._settled.wait()
 
@@ -207,21 +231,20 @@ class Committer:
             self._loop.call_soon_threadsafe(self.write)
 
     async def disconnect(self) -> None:
-        """End the connection, of a committer that does not run."""
+        """End the connection, of a committer that does not run any more."""
         await self._line.disconnect()
 
     def close(self) -> None:
-        """Waits between attempts are short from now on."""
+        """Store what is handled; waits between attempts are short from now on."""
         self._line.closing.set()
-        if self._timer is not None:
-            self._timer.cancel()
+        self.write()
 
     # --- reports ---
 
-    def _report_not_saved(self, trouble: Trouble) -> None:
+    def _report_not_saved(self) -> None:
         for cursor in self._cursors:
             if not cursor.settled:
-                details = CursorNotSavedDetails(cursor.stream, cursor.key, cursor.handled, str(trouble))
+                details = CursorNotSavedDetails(cursor.stream, cursor.key, cursor.handled, str(self._trouble))
                 logger.warning("cursor_not_saved: %r at %s: %s", details.key, details.id, details.reason)
                 self._observers.notify("cursor_not_saved", details)
 

@@ -63,17 +63,23 @@ def resolve_start(start: Start, last_id: str, now: datetime) -> str:
         return FIRST
     if isinstance(start, str):
         return start
-    moment = now - start if isinstance(start, timedelta) else start
-    milliseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    since_epoch = now - epoch - start if isinstance(start, timedelta) else start - epoch
+    milliseconds = since_epoch // timedelta(milliseconds=1)
     # An entry of this very millisecond is to be read, so the cursor is the end of the one before.
     return FIRST if milliseconds <= 0 else f"{milliseconds - 1}-{_LARGEST}"
 
 
 def checked_streams(stream: str | Iterable[str]) -> tuple[str, ...]:
     """The streams to read. ConfigError where there is none, or one that is named twice."""
-    streams = (stream,) if isinstance(stream, str) else tuple(stream)
-    if not streams or not all(isinstance(each, str) and each for each in streams):
+    try:
+        streams = (stream,) if isinstance(stream, str) else tuple(stream)
+    except TypeError:
+        raise ConfigError(f"stream: the key of a stream, or several, are wanted, not {stream!r}") from None
+    if not streams or not all(streams):
         raise EmptyStream
+    for each in streams:
+        _check_text("stream", each)
     if len(set(streams)) < len(streams):
         raise ConfigError("stream: a stream is named twice")
     return streams
@@ -81,13 +87,23 @@ def checked_streams(stream: str | Iterable[str]) -> tuple[str, ...]:
 
 def checked_name(name: str) -> str:
     """The name of a subscriber. ConfigError where it is empty, or would make the cursor's key ambiguous."""
-    if not isinstance(name, str) or not name:
+    if not name:
         raise EmptyName
+    _check_text("name", name)
     if ":" in name:
         raise ConfigError(
             f"name: {name!r} holds a ':', which would make the cursor's key ambiguous; use another mark"
         )
     return name
+
+
+def _check_text(what: str, text: object) -> None:
+    try:
+        valid = isinstance(text, str) and bool(text.encode())
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"{what}: a text that UTF-8 can hold is wanted, not {text!r}")
 
 
 def cursor_key(name: str, stream: str) -> str:
@@ -117,20 +133,25 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 
 # --- commits --------------------------------------------------------------------------------------------------------
 
-# Moves a cursor, and only forward: KEYS the cursor; ARGV what is expected there ("" for nothing), the new ID, and the
-# new ID padded. Gives nil where the expected was found, else what was found. What is no ID is left alone, and where
-# nothing is expected, so is anything. IDs are compared as padded strings, for Lua's numbers are doubles.
+# Moves a cursor, and never back: KEYS the cursor; ARGV what is expected there ("" for nothing, and never behind the
+# new ID), the new ID, and the new ID padded. Gives nil where the expected was found, else what was found. What is no
+# ID is left alone and refused, and where nothing is expected, anything is left alone. IDs are compared as padded
+# strings, for Lua's numbers are doubles.
 COMMIT_SCRIPT: Final = """
-local found = redis.call('GET', KEYS[1]) or ''
-if found ~= '' and ARGV[1] == '' then return found end
-if found ~= '' then
+local found = redis.call('GET', KEYS[1])
+if found == ARGV[1] and found ~= '' then
+  redis.call('SET', KEYS[1], ARGV[2])
+  return false
+end
+if found then
+  if ARGV[1] == '' then return found end
   local ms, seq = string.match(found, '^(%d+)-(%d+)$')
-  if not ms then return found end
-  if string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq >= ARGV[3] then return found end
+  if not ms or #ms > 20 or #seq > 20 then return redis.error_reply('CORRUPT what is stored is not an ID') end
+  if string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq > ARGV[3] then return found end
 end
 redis.call('SET', KEYS[1], ARGV[2])
-if found == ARGV[1] then return false end
-return found
+if ARGV[1] == '' then return false end
+return found or ''
 """
 _SHA: Final = hashlib.sha1(COMMIT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -141,13 +162,27 @@ def padded(id: str) -> str:
     return f"{milliseconds:0>20}{sequence:0>20}"
 
 
+class Anchor(msgspec.Struct, frozen=True):
+    """A handled entry, and what the server said of the stream up to it.
+
+    Attributes:
+        id: the entry's.
+        added: how many entries were ever added up to it.
+        kept: how many of them were still in the stream.
+    """
+
+    id: str
+    added: int
+    kept: int
+
+
 class Cursor:
     """The cursor of one stream: what is handled, what was sent to be stored, what is known to be stored.
 
     Attributes:
         stream, key: of the stream, and of the cursor.
         handled: the ID of the last handled entry, "" while it is not known where reading begins.
-        anchor: the stream's `entries-added` when the last handled entry was its last; None before it ever was.
+        anchor: what is known of the entries up to a handled one; None before it ever was.
         finished: how many entries were finished since then.
     """
 
@@ -155,12 +190,13 @@ class Cursor:
         self.stream = stream
         self.key = cursor_key(name, stream)
         self.handled = ""
-        self.anchor: int | None = None
+        self.anchor: Anchor | None = None
         self.finished = 0
         self._stored = ""
         self._sent = ""
         self._expected = ""
         self._unanswered: deque[str] = deque()
+        self._late: frozenset[str] = frozenset()
         packed = bulk(b"1") + bulk(self.key.encode())
         self._by_sha = b"*7\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
         self._by_text = b"*7\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
@@ -168,6 +204,10 @@ class Cursor:
     def first_commit(self, id: str) -> bytes:
         """The command that stores an ID where nothing is stored yet."""
         return self._command("", id, by_text=True)
+
+    def same_commit(self, id: str) -> bytes:
+        """The command that stores again what is stored: for whether that is allowed."""
+        return self._command(id, id, by_text=True)
 
     def attach(self, id: str) -> None:
         """This is stored, and reading goes on behind it."""
@@ -191,13 +231,15 @@ class Cursor:
     def commit(self, *, by_text: bool) -> bytes:
         """The command that stores what is handled; with the whole script, where the server may not know it."""
         id = self._sent = self.handled
-        expected, self._expected = self._expected, id
+        # Only the first commit expects nothing: where the cursor was deleted since, it is stored again.
+        expected, self._expected = self._expected or FIRST, id
         self._unanswered.append(id)
         return self._command(expected, id, by_text=by_text)
 
     def _command(self, expected: str, id: str, *, by_text: bool) -> bytes:
         head = self._by_text if by_text else self._by_sha
-        return b"".join((head, bulk(expected.encode()), bulk(id.encode()), bulk(padded(id).encode())))
+        tail = f"${len(expected)}\r\n{expected}\r\n${len(id)}\r\n{id}\r\n$40\r\n{padded(id)}\r\n"
+        return head + tail.encode()
 
     def answered(self, reply: Reply) -> str | None:
         """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
@@ -208,16 +250,21 @@ class Cursor:
         conflict = None
         if isinstance(reply, bytes):
             found = reply.decode("ascii", "replace")
-            # After a refusal the commits behind it find what was there before it.
-            conflict = None if found in (self._stored, id) else found
+            # After a refusal the commits behind it find what was there before it, and one that was sent over a
+            # connection that ended may arrive late.
+            conflict = None if found == self._stored or found in self._late else found
             self._stored = id if padded(found) < padded(id) else found
         elif reply is None:
             self._stored = id
         if not self._unanswered:
-            self._expected = self._stored
+            self._expect_stored()
             if isinstance(reply, Refusal):
                 self._sent = self._stored
         return conflict
+
+    def _expect_stored(self) -> None:
+        # Where somebody else is ahead, what is stored is not expected: it would be replaced by what is behind it.
+        self._expected = self._stored if padded(self._stored) <= padded(self.handled) else FIRST
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.
@@ -225,11 +272,17 @@ class Cursor:
         Whether the commits that were unanswered have arrived shows in what is stored.
         """
         stored = found or ""
-        mine = stored in (self._stored, *self._unanswered)
+        self._late = frozenset(self._unanswered)
+        mine = stored == self._stored or stored in self._late
         self._unanswered.clear()
-        self._stored = self._expected = stored
+        self._stored = stored
+        self._expect_stored()
         self._sent = stored if not stored or padded(stored) < padded(self.handled) else self.handled
         return None if mine else stored
+
+
+# An entry as it came: its stream's cursor, its ID, names and values in turn.
+Entry: TypeAlias = tuple[Cursor, bytes, list[bytes]]
 
 
 # --- lag ------------------------------------------------------------------------------------------------------------
@@ -263,22 +316,34 @@ def stream_info(reply: Reply) -> dict[str, Any]:
 
 
 def lag(cursor: Cursor, info: dict[str, Any]) -> Lag:
-    """How far a cursor is behind, by what the server says of the stream. Anchors the cursor where it is at the end.
-
-    Entries between the cursor and the end are counted from an anchor; the server itself can tell their number only
-    at both ends of the stream (and since Redis 7.0, how many were ever added).
-    """
+    """How far a cursor is behind, by what the server says of the stream. Anchors the cursor where that is known."""
     last = info["last-generated-id"].decode()
-    added = info.get("entries-added")
     first = info["first-entry"][0].decode() if info["first-entry"] else None
+    entries: int | None
     if first is None or padded(cursor.handled) >= padded(last):
-        cursor.anchor, cursor.finished = added, 0
-        return Lag(0, 0.0)
-    before_first = padded(cursor.handled) < padded(first)
-    begins = first if before_first else cursor.handled
-    seconds = (int(last.partition("-")[0]) - int(begins.partition("-")[0])) / 1000
-    if before_first:
-        return Lag(info["length"], seconds)
-    if cursor.anchor is not None and added is not None:
-        return Lag(max(added - cursor.anchor - cursor.finished, 0), seconds)
-    return Lag(None, seconds)
+        entries, seconds = 0, 0.0
+    else:
+        before_first = padded(cursor.handled) < padded(first)
+        entries = info["length"] if before_first else _counted(cursor, info)
+        begins = first if before_first else cursor.handled
+        seconds = (int(last.partition("-")[0]) - int(begins.partition("-")[0])) / 1000
+    if entries is not None and "entries-added" in info:
+        cursor.anchor = Anchor(cursor.handled, info["entries-added"] - entries, info["length"] - entries)
+        cursor.finished = 0
+    return Lag(entries, seconds)
+
+
+def _counted(cursor: Cursor, info: dict[str, Any]) -> int | None:
+    """How many entries are behind a cursor in the middle of the stream; None where that cannot be told.
+
+    Redis tells where entries are only of both ends, so they are counted from the anchor. That is exact as long as
+    nothing can have been removed from behind it: no more was than what was before it, and nothing by XDEL.
+    """
+    anchor, added = cursor.anchor, info.get("entries-added")
+    if anchor is None or added is None:
+        return None
+    left = added - anchor.added - cursor.finished
+    removed = (added - info["length"]) - (anchor.added - anchor.kept)
+    deleted = info["max-deleted-entry-id"].decode()
+    exact = 0 <= removed <= anchor.kept and padded(deleted) <= padded(anchor.id)
+    return left if exact and left >= 0 else None

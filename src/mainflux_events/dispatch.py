@@ -41,12 +41,15 @@ class Dispatch:
     ) -> None:
         if not callable(handler):
             raise ConfigError(f"handler: a function of an event is wanted, not {handler!r}")
+        if not isinstance(retry, Retry):
+            raise ConfigError(f"retry: a Retry is wanted, not {retry!r}")
         if timeout is not None:
             positive("timeout", timeout)
         if on_failure not in ("skip", "raise"):
             raise ConfigError(f"on_failure: 'skip' or 'raise' is wanted, not {on_failure!r}")
         self._handler = handler
-        self._retry = retry
+        self._attempts = retry.attempts
+        self._waits = Waits(retry.initial, max(retry.initial, LONGEST_WAIT))
         self._timeout = timeout
         self._on_failure = on_failure
         self._observers = observers
@@ -58,16 +61,17 @@ class Dispatch:
         Raises:
             HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
         """
-        waits = Waits(self._retry.initial, max(self._retry.initial, LONGEST_WAIT))
-        for attempt in range(1, self._retry.attempts + 1):
+        for attempt in range(1, self._attempts + 1):
             error = await self._call(event)
             if error is None:
                 return True
-            final = attempt == self._retry.attempts
+            if attempt == 1:
+                self._waits.reset()
+            final = attempt == self._attempts
             self._report(event, attempt, error, final)
             if not final:
                 self.retried += 1
-                await asyncio.sleep(waits.next())
+                await asyncio.sleep(self._waits.next())
         if self._on_failure == "raise":
             raise HandlerFailed(event.stream, event.id, event.action.operation, attempt) from error
         return False
@@ -97,7 +101,7 @@ class Dispatch:
             event.stream,
             event.action.operation,
             attempt,
-            self._retry.attempts,
+            self._attempts,
             ", given up" if final and self._on_failure == "skip" else "",
             exc_info=error,
         )

@@ -6,6 +6,7 @@ One batch is in flight at a time, in one transaction: see `batch` for why. While
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from .batch import payload, verdict
@@ -14,7 +15,7 @@ from .errors import AccessRefused, ConfigError
 from .hooks import Observers, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
-from .link import Channel, Disconnected, Link, Reply
+from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
 from .refusals import Refusal
 from .resp import bulk_strings, command
@@ -53,6 +54,7 @@ class Drain:
         self._stream = stream
         self._buffer = buffer
         self._ledger = ledger
+        self._attempt_timeout = attempt_timeout
         self._max_event_bytes = max_event_bytes
         self._most = BATCH_EVENTS
         self.argument_limit = DEFAULT_ARGUMENT_LIMIT
@@ -74,7 +76,13 @@ class Drain:
             AccessRefused, ConfigError: it can never work.
             Unreachable, Disconnected: it may work later.
         """
-        channel = await self.line.channel()
+        try:
+            async with asyncio.timeout(self._attempt_timeout):
+                await self._check(await self.line.channel())
+        except TimeoutError:
+            raise Unreachable(f"{self.line.where} did not answer in {self._attempt_timeout:g} s") from None
+
+    async def _check(self, channel: Channel) -> None:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
         # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
         probe = (
@@ -86,7 +94,15 @@ class Drain:
         )
         multi, xadd, _, executed, kind = await channel.exchange(probe, 5)
         for name, reply in (("MULTI", multi), ("XADD", xadd), ("EXEC", executed)):
-            if isinstance(reply, Refusal) and reply.access:
+            if not isinstance(reply, Refusal):
+                continue
+            if reply.text.startswith("ERR unknown command"):
+                raise ConfigError(
+                    f"{self.line.where}: the server does not know {name}, which publishing needs"
+                )
+            if reply.code == "NOAUTH":
+                raise AccessRefused(self.line.where, "the server wants a password, and none was given")
+            if reply.access:
                 raise AccessRefused(
                     self.line.where,
                     f"the user may not run {name} on {self._stream!r} ({reply.code}): publishing needs the rights "
@@ -117,13 +133,15 @@ class Drain:
             await self.line.disconnect()
 
     async def _attempt(self) -> None:
-        batch = self._buffer.in_flight[: self._most_that_fits()]
-        commands, wanted = payload(batch)
+        batch: list[bytes] = []
         try:
             channel = await self.line.channel()
-            replies = await channel.exchange(commands, wanted)
+            batch = self._next_batch()
+            if not batch:
+                return
+            replies = await channel.exchange(*payload(batch))
         except TROUBLE as trouble:
-            if isinstance(trouble, Disconnected):
+            if batch and isinstance(trouble, Disconnected):
                 self._settle(len(batch), trouble.replies)
             await self.line.rest(trouble)
         else:
@@ -133,15 +151,16 @@ class Drain:
             else:
                 await self.line.rest(refusal)
 
-    def _most_that_fits(self) -> int:
-        """How many of the oldest events go into the next attempt: up to one that the server will not take."""
+    def _next_batch(self) -> list[bytes]:
+        """The oldest events, up to one that the server will not take. The oldest of all, if so, is given up."""
         most, self._most = self._most, BATCH_EVENTS
-        if self._max_event_bytes <= self.argument_limit:
-            return most
-        for place, packed in enumerate(self._buffer.in_flight[:most]):
-            if exceeds(packed, self.argument_limit):
-                return place or 1
-        return most
+        in_flight, limit = self._buffer.in_flight, self.argument_limit
+        if self._max_event_bytes > limit:
+            while in_flight and exceeds(in_flight[0], limit):
+                self._give_up_oldest(f"a field is longer than the {limit} bytes that the server takes")
+            too_long = (place for place, packed in enumerate(in_flight) if exceeds(packed, limit))
+            most = min(most, next(too_long, most))
+        return in_flight[:most]
 
     def _settle(self, events: int, replies: list[Reply]) -> Refusal | None:
         """Take what the replies say of the batch. Gives the refusal because of which the rest has to wait."""
@@ -161,6 +180,7 @@ class Drain:
         packed, position = self._buffer.in_flight[0], self._buffer.first_in_flight
         self._buffer.settle(1)
         self._ledger.note_undelivered(position, packed, reason)
+        self._ledger.note_progress(self._buffer.oldest)
         logger.error("event_undelivered: an event for %r is given up: %s", self._stream, reason)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -189,10 +191,17 @@ class Observers:
     """Several hooks as one, none of which can do harm."""
 
     def __init__(self, hooks: Hooks | Iterable[Hooks]) -> None:
-        self._hooks: Sequence[Hooks] = (hooks,) if isinstance(hooks, Hooks) else tuple(hooks)
+        if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable):
+            hooks = (hooks,)
+        self._hooks = tuple(hooks)
         for hook in self._hooks:
             if not isinstance(hook, Hooks):
                 raise ConfigError(f"hooks: an instance of a subclass of Hooks is wanted, not {hook!r}")
+            for method in vars(Hooks):
+                if inspect.iscoroutinefunction(getattr(hook, method)):
+                    raise ConfigError(
+                        f"hooks: {type(hook).__name__}.{method} is a coroutine function, which nobody would await"
+                    )
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
@@ -202,5 +211,6 @@ class Observers:
         for hook in self._hooks:
             try:
                 getattr(hook, method)(details)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                # A cancellation would end the background task that calls; no hook awaits, so none can be meant.
                 logger.exception("hook_failed: %s.%s raised", type(hook).__name__, method)

@@ -45,7 +45,7 @@ class Ledger:
         self._lost_reported = 0
         self._reason = ""
         self._drops_logged = 0
-        self._log_drops = Occasionally()
+        self._may_log_drops = Occasionally()
 
     async def acknowledgement(self, position: int) -> str:
         """Wait for the ID of the entry that the event at this position becomes. Cancelling withdraws nothing.
@@ -96,9 +96,14 @@ class Ledger:
         if self._observers:
             self._observers.notify("dropped", self._details(DroppedDetails, packed, reason))
         # Drops come by the thousand. Hooks get each.
-        if self._log_drops():
-            drops, self._drops_logged = self.dropped - self._drops_logged, self.dropped
-            logger.warning("events_dropped: %d events for %r: %s", drops, self._stream, reason)
+        if self._may_log_drops():
+            self.log_drops()
+
+    def log_drops(self) -> None:
+        """Log the drops that no line of the log has counted yet."""
+        drops, self._drops_logged = self.dropped - self._drops_logged, self.dropped
+        if drops:
+            logger.warning("events_dropped: %d events for %r: the buffer was full", drops, self._stream)
 
     def note_undelivered(self, position: int, packed: bytes, reason: str) -> None:
         """The event at this position is given up. The caller logs it: one line for what belongs together."""

@@ -62,6 +62,7 @@ class Line:
         self._channel: Channel | None = None
         self._connected_before = False
         self._proven = False
+        self._failures = 0
         self.retries = 0
         self.reconnects = 0
         self.closing = asyncio.Event()
@@ -106,15 +107,17 @@ class Line:
     def worked(self) -> None:
         """An attempt succeeded: whatever trouble there was is over."""
         self._proven = True
+        self._failures = 0
         self._waits.reset()
 
     async def rest(self, trouble: Trouble) -> None:
         """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
         self.retries += 1
+        self._failures += 1
         seconds = await self._prescribed(trouble)
         if self.closing.is_set():
             seconds = min(seconds, CLOSING_WAIT)
-        details = RetryingDetails(self._stream, self._what, self._waits.attempts, seconds, str(trouble))
+        details = RetryingDetails(self._stream, self._what, self._failures, seconds, str(trouble))
         logger.warning(
             "%s_retrying: %r, attempt %d failed, the next in %.2f s: %s",
             self._what,

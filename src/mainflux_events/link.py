@@ -1,8 +1,7 @@
-"""The way to the server: connections made by redis-py, bytes out, replies in order. The only module that uses redis.
+"""The way to the server: how connections are made. The only module that uses redis.
 
-redis-py makes the connection: address, TLS, credentials, database, Sentinel and cluster discovery are its own. Then
-its transport is taken over: commands are written as packed, and replies are parsed in bulk as they arrive. Through
-redis-py's own calls each reply would cost an await, and a retried pipeline would append again what was acknowledged.
+redis-py makes the connection: address, TLS, credentials, database, Sentinel and cluster discovery are its own. Then a
+`Channel` takes over its transport.
 """
 
 from __future__ import annotations
@@ -10,28 +9,35 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import deque
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-import hiredis
+import anyio.lowlevel
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import ConnectionPool, parse_url
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .channel import Channel, Disconnected, Reply
 from .errors import AccessRefused, ConfigError
 from .refusals import Refusal
 
+__all__ = ["Channel", "Disconnected", "Link", "Reply", "Server", "Unreachable"]
+
 Server: TypeAlias = "str | Redis | RedisCluster"
 
-# What a reply is parsed to. Error replies are `Refusal`s, also within an array.
-Reply: TypeAlias = "bytes | int | list[Any] | Refusal | None"
-
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_UNKNOWN_HOST: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+_CREDENTIALS_REFUSED: Final = (
+    exceptions.AuthenticationError,
+    exceptions.AuthorizationError,
+    exceptions.NoPermissionError,
+    exceptions.AuthenticationWrongNumberOfArgsError,
+)
+_BEGINNINGS: Final = ("redis://", "rediss://", "unix://")
 
 # Settings of the user's client that are about its own way of calling and pooling.
 _FOREIGN: Final = frozenset(
@@ -49,23 +55,6 @@ _FOREIGN_PREFIXES: Final = ("maint", "oss_cluster_maint", "orig_", "himport_", "
 
 class Unreachable(Exception):
     """No connection could be made; a later attempt may succeed."""
-
-
-class Disconnected(Exception):
-    """The connection ended before all replies were there.
-
-    Attributes:
-        reason: why.
-        replies: those that did arrive.
-    """
-
-    def __init__(self, reason: str, replies: list[Reply]) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.replies = replies
-
-
-# --- addresses ------------------------------------------------------------------------------------------------------
 
 
 class Link:
@@ -90,10 +79,12 @@ class Link:
             return
         self._pool = self._pool_of(server)
         try:
-            settings = self._pool.make_connection()
-        except Exception as error:
-            raise ConfigError(f"redis: these settings make no connection: {type(error).__name__}") from None
-        self.where = _where(settings)
+            sample = self._pool.make_connection()
+        except Exception:
+            # Which one is not said: where a password was not percent-encoded, the rest of it looks like options.
+            raise ConfigError("redis: an option is unknown, or its value cannot be used") from None
+        _check_files(sample)
+        self.where = _where(self._pool, sample)
 
     def _pool_of(self, server: Server) -> Any:
         if isinstance(server, str):
@@ -147,14 +138,14 @@ class Link:
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connection(key)
-                await connection.connect()
+                await _uncancelled(connection.connect())
             return Channel(connection, patience)
         except BaseException as error:
             if connection is not None:
                 await connection.disconnect(nowait=True)
             if isinstance(error, TimeoutError | exceptions.TimeoutError):
                 raise Unreachable(f"{self.where} did not answer in {self._timeout:g} s") from None
-            if isinstance(error, exceptions.RedisError | exceptions.RedisClusterException | OSError):
+            if isinstance(error, Exception) and not isinstance(error, Unreachable):
                 raise _why_not_connected(self.where, error) from None
             raise
 
@@ -190,171 +181,82 @@ class Link:
         return node.connection_class(**self._settings(node.connection_kwargs))
 
 
+async def _uncancelled(connecting: Awaitable[None]) -> None:
+    """Await what may swallow a cancellation, as `asyncio.wait_for` does on Python 3.11, and raise it then."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    await connecting
+    if task.cancelling() > before:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # that of a scope of anyio bears its mark
+        raise asyncio.CancelledError
+
+
 def _parsed(url: str) -> Any:
     # Nothing of the URL goes into a message: where it is malformed, any part of it may be the password.
+    if not url.startswith(_BEGINNINGS):
+        raise ConfigError(f"redis: the URL must begin with {', '.join(_BEGINNINGS)}")
     try:
-        scheme = urlsplit(url).scheme
-        if scheme in _SCHEMES:
+        parts = urlsplit(url)
+        path = parts.path.strip("/")
+        # redis-py would take another port, database or path than the one that was meant.
+        if parts.port != 0 and (path if parts.scheme == "unix" else path.isdecimal() or not path):
             return parse_url(url)
     except ValueError:
-        raise ConfigError(
-            "redis: the URL cannot be parsed; special characters in a password are written percent-encoded"
-        ) from None
-    raise ConfigError("redis: the URL must begin with redis://, rediss:// or unix://")
+        pass
+    raise ConfigError(
+        "redis: the URL cannot be parsed; it is redis://[user:password@]host[:port][/database] or "
+        "unix://[user:password@]/path, with special characters in a password percent-encoded"
+    )
 
 
-def _where(connection: Any) -> str:
+def _check_files(connection: Any) -> None:
+    """Raise ConfigError if certificates or keys are not there, or are none."""
+    context = getattr(connection, "ssl_context", None)
+    if context is not None:
+        try:
+            context.get()
+        except Exception as error:
+            raise ConfigError(
+                f"redis: the files of certificates and keys cannot be used: {type(error).__name__}"
+            ) from None
+
+
+def _where(pool: Any, connection: Any) -> str:
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the master {pool.service_name!r} of Sentinel"
     path = getattr(connection, "path", None)
     return f"redis at {path or f'{connection.host}:{connection.port}'}, database {connection.db}"
 
 
-def _why_not_connected(where: str, error: BaseException) -> Exception:
-    causes = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return ConfigError(
-            f"{where}: its certificate is not trusted; set ssl_ca_certs to the CA that signed it"
-        )
-    unresolved = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-    if any(isinstance(cause, socket.gaierror) and cause.errno in unresolved for cause in causes):
-        return ConfigError(f"{where}: the host name is not known")
-    if isinstance(
-        error,
-        exceptions.AuthenticationError
-        | exceptions.AuthorizationError
-        | exceptions.NoPermissionError
-        | exceptions.AuthenticationWrongNumberOfArgsError,
-    ):
-        return AccessRefused(
-            where, f"the server refuses the credentials ({error}); check the user and the password"
-        )
-    if isinstance(error, exceptions.ResponseError) and "DB index" in str(error):
-        return ConfigError(f"{where}: the server has no such database")
-    return Unreachable(f"{where} cannot be reached: {error}")
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what it came from: redis-py wraps some, depending on its version and on the transport."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
-# --- connections ----------------------------------------------------------------------------------------------------
-
-
-class _Exchange:
-    """What was written together, and the replies it waits for."""
-
-    __slots__ = ("answer", "replies", "wanted")
-
-    def __init__(self, wanted: int, answer: asyncio.Future[list[Reply]]) -> None:
-        self.wanted = wanted
-        self.replies: list[Reply] = []
-        self.answer = answer
-
-
-class Channel(asyncio.Protocol):
-    """One connection. Exchanges are answered in the order they were written in.
-
-    Args:
-        connection: a connection of redis-py that was just made; its transport is taken over.
-        patience: seconds that the server may be silent while a reply is due.
-
-    Attributes:
-        received: how many bytes have come.
-    """
-
-    def __init__(self, connection: Any, patience: float) -> None:
-        # `_writer` is the one private name of redis-py that is used: it has no other way to the transport.
-        self._connection = connection
-        self._transport: asyncio.Transport = connection._writer.transport
-        self._streams = self._transport.get_protocol()
-        self._patience = patience
-        self._reader = hiredis.Reader(replyError=Refusal)
-        self._exchanges: deque[_Exchange] = deque()
-        self._reason = "the server closed the connection"
-        self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
-        self.received = 0
-        self._watch: asyncio.TimerHandle | None = None
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._transport.set_protocol(self)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the connection still stands, as far as is known."""
-        return not self._transport.is_closing()
-
-    def submit(self, payload: bytes, wanted: int) -> asyncio.Future[list[Reply]]:
-        """Write packed commands. The future gets their replies, that many, or `Disconnected`."""
-        answer: asyncio.Future[list[Reply]] = self._loop.create_future()
-        if not self.alive:
-            answer.set_exception(Disconnected(self._reason, []))
-            return answer
-        if not self._exchanges:
-            self._heard = self._loop.time()
-        self._exchanges.append(_Exchange(wanted, answer))
-        self._transport.write(payload)
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._patience, self._check)
-        return answer
-
-    async def exchange(self, payload: bytes, wanted: int) -> list[Reply]:
-        """Write packed commands and wait for their replies. Cancelled, it ends the connection.
-
-        Raises:
-            Disconnected: the connection ended, or the server was silent for too long.
-        """
-        try:
-            return await self.submit(payload, wanted)
-        except asyncio.CancelledError:
-            self.abort("the call was cancelled")
-            raise
-
-    def abort(self, reason: str) -> None:
-        """End the connection at once."""
-        if self.alive:
-            self._reason = reason
-            self._transport.abort()
-
-    async def aclose(self) -> None:
-        """End the connection, and wait for the end, which is a turn of the loop away."""
-        self.abort("it was closed")
-        await self._connection.disconnect(nowait=True)
-        await asyncio.wait([self._ended], timeout=1.0)
-
-    def _check(self) -> None:
-        self._watch = None
-        if self._exchanges:
-            silent = self._loop.time() - self._heard
-            if silent < self._patience:
-                self._watch = self._loop.call_later(self._patience - silent, self._check)
-            else:
-                self.abort(f"no reply in {self._patience:g} s")
-
-    # The callbacks of asyncio.Protocol.
-
-    def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        self.received += len(data)
-        self._reader.feed(data)
-        exchanges = self._exchanges
-        try:
-            while (reply := self._reader.gets()) is not False:
-                exchange = exchanges[0]
-                exchange.replies.append(reply)
-                if len(exchange.replies) == exchange.wanted:
-                    exchanges.popleft()
-                    if not exchange.answer.done():
-                        exchange.answer.set_result(exchange.replies)
-        except IndexError:
-            self.abort("the server sent a reply that nobody asked for")
-        except hiredis.HiredisError as error:
-            self.abort(f"the server sent what is no reply: {error}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self._reason = str(exc) or type(exc).__name__
-        if self._watch is not None:
-            self._watch.cancel()
-        for exchange in self._exchanges:
-            if not exchange.answer.done():
-                exchange.answer.set_exception(Disconnected(self._reason, exchange.replies))
-        self._exchanges.clear()
-        if not self._ended.done():
-            self._ended.set_result(None)
-        # redis-py's own objects are told, so that they too know that it is over.
-        self._streams.connection_lost(exc)
+def _why_not_connected(where: str, error: Exception) -> Exception:
+    for cause in _causes(error):
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return ConfigError(
+                    f"{where}: its certificate is not trusted; set ssl_ca_certs to the CA that signed it"
+                )
+            case socket.gaierror() if cause.errno in _UNKNOWN_HOST:
+                return ConfigError(f"{where}: the host name is not known")
+            case UnicodeError():
+                return ConfigError(f"{where}: that can be no host name")
+            case exceptions.ResponseError() if "DB index" in str(cause):
+                return ConfigError(f"{where}: the server has no such database")
+            case MasterNotFoundError():
+                return Unreachable(f"{where} is not known: no Sentinel that answers has a healthy one")
+        if isinstance(cause, _CREDENTIALS_REFUSED):
+            reason = (
+                f"the server refuses the credentials ({Refusal(str(cause))}); check the user and the password"
+            )
+            return AccessRefused(where, reason)
+    if isinstance(error, exceptions.RedisError | exceptions.RedisClusterException | OSError):
+        return Unreachable(f"{where} cannot be reached: {error}")
+    # Of the user's own, such as a provider of credentials; what it says is not for the log.
+    return Unreachable(f"{where} cannot be reached: {type(error).__name__} was raised")

@@ -23,10 +23,22 @@ def positive(name: str, value: float, *, zero: bool = False) -> None:
         )
 
 
+# The longest that Redis and most systems count: 64 bits with a sign.
+LARGEST = 2**63 - 1
+
+
 def whole(name: str, value: int, least: int = 1) -> None:
-    """Raise ConfigError unless the value is a whole number of at least `least`."""
+    """Raise ConfigError unless the value is a whole number from `least` to `LARGEST`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name}: it must be a whole number of at least {least}, not {value!r}")
+    if value > LARGEST:
+        raise ConfigError(f"{name}: it must be at most {LARGEST}, not {value!r}")
+
+
+def instance(name: str, value: object, wanted: type) -> None:
+    """Raise ConfigError unless the value is of this type."""
+    if not isinstance(value, wanted):
+        raise ConfigError(f"{name}: a {wanted.__name__} is wanted, not {value!r}")
 
 
 class Backoff(msgspec.Struct, frozen=True):

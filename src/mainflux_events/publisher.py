@@ -13,47 +13,23 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 import anyio
-import msgspec
 from anyio.abc import TaskStatus
 
 from . import wire
 from .buffer import Buffer, Overflow
 from .drain import MIB, Drain, exceeds
-from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .errors import ConfigError, EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .ledger import Ledger
 from .link import Disconnected, Link, Server, Unreachable
-from .policies import Backoff, positive, whole
+from .policies import Backoff, instance, positive, whole
 from .resp import Append
+from .stats import PublisherStats
 from .tasks import end
 
 # After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
 TURN_EVERY: Final = 128
-
-
-class PublisherStats(msgspec.Struct, frozen=True):
-    """Counts of events since the start. At rest `accepted` is the sum of the next five.
-
-    Attributes:
-        accepted: taken into the buffer, or dropped instead.
-        acknowledged: Redis has said that it appended them.
-        dropped: given up because the buffer was full.
-        undelivered: given up because the server refused them for good, or the publisher closed.
-        buffered: waiting for their turn.
-        in_flight: sent, or being sent, and not acknowledged.
-        retries: attempts that failed and were made again.
-        reconnects: connections made after the first one.
-    """
-
-    accepted: int
-    acknowledged: int
-    dropped: int
-    undelivered: int
-    buffered: int
-    in_flight: int
-    retries: int
-    reconnects: int
 
 
 class Publisher:
@@ -95,6 +71,10 @@ class Publisher:
     ) -> None:
         if not isinstance(stream, str) or not stream:
             raise EmptyStream
+        try:
+            stream.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"stream: {stream!r} holds a lone surrogate, which is no text") from None
         if max_len is not None:
             whole("max_len", max_len)
         whole("buffer_size", buffer_size)
@@ -102,6 +82,7 @@ class Publisher:
         whole("max_event_bytes", max_event_bytes)
         positive("attempt_timeout", attempt_timeout)
         positive("close_timeout", close_timeout, zero=True)
+        instance("backoff", backoff, Backoff)
         self.stream = stream
         self._append = Append(stream, max_len)
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)
@@ -174,15 +155,18 @@ class Publisher:
             raise RuntimeError(
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
             )
-        packed = self._encoded(event)
+        accepting = self._accept(self._encoded(event))
         try:
-            accepted = asyncio.run_coroutine_threadsafe(self._accept(packed), loop)
+            accepted = asyncio.run_coroutine_threadsafe(accepting, loop)
         except RuntimeError:
+            accepting.close()
             raise PublisherClosed(self.stream, "has lost its event loop") from None
         while True:
             try:
                 accepted.result(timeout=1.0)
                 break
+            except concurrent.futures.CancelledError:
+                raise PublisherClosed(self.stream, "has lost its event loop") from None
             except concurrent.futures.TimeoutError:
                 if loop.is_closed():
                     raise PublisherClosed(self.stream, "has lost its event loop") from None
@@ -209,10 +193,8 @@ class Publisher:
             As `publish`.
         """
         self._check_open()
-        if not event.raw:
-            raise EncodeError(
-                event.action.operation, "", "it was not received, so there is nothing to forward"
-            )
+        if not isinstance(event, Event) or not event.raw:
+            raise EncodeError("", "", "it was not received, so there is nothing to forward")
         await self._accept(self._bounded(event.action.operation, wire.pack_raw(event.raw, self._append)))
 
     async def flush(self, timeout: float | None = None) -> None:
@@ -281,10 +263,13 @@ class Publisher:
         if loop is None:
             self._refuse()
         if loop is not _running_loop():
-            raise RuntimeError(
-                f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
-                "use publish_threadsafe from other threads, and one publisher for each event loop"
-            )
+            raise self._elsewhere()
+
+    def _elsewhere(self) -> RuntimeError:
+        return RuntimeError(
+            f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
+            "use publish_threadsafe from other threads, and one publisher for each event loop"
+        )
 
     def _refuse(self) -> NoReturn:
         if self._died is not None:
@@ -301,10 +286,9 @@ class Publisher:
         Raises:
             AccessRefused: the server refuses the password, or the rights are missing.
             ConfigError: the address, or what the stream's key holds, can never work.
+            PublisherClosed: it was closed meanwhile.
         """
-        if self._loop is not None or self._over:
-            raise RuntimeError(f"the publisher of {self.stream!r} was used before; make another one")
-        self._loop = asyncio.get_running_loop()
+        self._bind()
         try:
             await self._drain.check()
         except (Unreachable, Disconnected) as error:
@@ -315,9 +299,17 @@ class Publisher:
             self._over = True
             await self._drain.line.disconnect()
             raise
+        if self._over:
+            await self._drain.line.disconnect()
+            raise PublisherClosed(self.stream, "was closed while it started")
         self._open_on = self._loop
-        self._task = self._loop.create_task(self._drain.run(), name=f"mainflux_events drain of {self.stream}")
+        self._task = asyncio.create_task(self._drain.run(), name=f"mainflux_events drain of {self.stream}")
         self._task.add_done_callback(self._ended)
+
+    def _bind(self) -> None:
+        if self._loop is not None or self._over:
+            raise RuntimeError(f"the publisher of {self.stream!r} was used before; make another one")
+        self._loop = asyncio.get_running_loop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The background task is over: as it should be while closing, else it died."""
@@ -327,6 +319,8 @@ class Publisher:
         elif self._open_on is not None:
             self._died = asyncio.CancelledError("somebody cancelled the background task")
         self._open_on = None
+        if self._died is not None:
+            self._buffer.refuse_waiting(PublisherClosed(self.stream, f"died: {self._died!r}"))
         self._give_up_rest("its background task died" if self._died else "the publisher closed")
 
     async def aclose(self) -> None:
@@ -335,6 +329,8 @@ class Publisher:
         Raises:
             PublisherClosed: the background task had died.
         """
+        if self._task is not None and self._loop is not asyncio.get_running_loop():
+            raise self._elsewhere()
         self._open_on = None
         self._over = True
         if self._task is None:
@@ -345,7 +341,11 @@ class Publisher:
             if self._buffer.unsettled:
                 await asyncio.wait([self._task], timeout=self._close_timeout)
         finally:
-            await end([self._task])
+            try:
+                await end([self._task])
+            finally:
+                # A task that is cancelled before its first step has not done so.
+                await self._drain.line.disconnect()
         if self._died is not None:
             self._refuse()
 
@@ -354,6 +354,7 @@ class Publisher:
         for position, packed in rest:
             self._ledger.note_undelivered(position, packed, reason)
         self._ledger.note_progress(self._buffer.oldest)
+        self._ledger.log_drops()
         if rest:
             logger.error("events_undelivered: %d events for %r, because %s", len(rest), self.stream, reason)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from .cursor import Cursor
+from .cursor import Cursor, Entry
 from .hooks import Observers
 from .line import TROUBLE, Line
 from .link import Channel, Link
@@ -14,19 +14,19 @@ from .policies import Backoff
 from .refusals import Refusal
 from .resp import command
 
-# One batch: so many entries of a stream at most, and about so many bytes in all.
-MOST_ENTRIES: Final = 1000
-FIRST_ENTRIES: Final = 100
+# One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
+# slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
+# the garbage collector. At a distance from the server they grow, until they outlast a round trip.
+FIRST_ENTRIES: Final = 10
+SHORT_ENTRIES: Final = 250
+MOST_ENTRIES: Final = 4000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 
 # How long the server holds back an empty answer.
 BLOCK_MS: Final = 2000
 
-# Of each stream the entries that came: (ID, names and values in turn).
-Batch: TypeAlias = list[tuple[Cursor, list[tuple[bytes, list[bytes]]]]]
-
-
-Inbox: TypeAlias = "asyncio.Queue[tuple[Reader, Batch | Exception] | None]"
+# Batches with their readers; what no further attempt can mend; None for the end.
+Inbox: TypeAlias = "asyncio.Queue[tuple[Reader, list[Entry]] | Exception | None]"
 
 
 class Reader:
@@ -67,16 +67,22 @@ class Reader:
             observers=observers,
         )
         self._count = FIRST_ENTRIES
+        self._most = SHORT_ENTRIES
         self._inbox = inbox
         self._taken = asyncio.Event()
 
-    def proceed(self) -> None:
-        """The batch was taken from the inbox: fetch the next."""
+    def proceed(self, *, waited: bool) -> None:
+        """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
+        self._most = min(self._most * 2, MOST_ENTRIES) if waited else max(self._most // 2, SHORT_ENTRIES)
         self._taken.set()
 
     async def begin(self) -> None:
         """Make the first attempt to connect and to find out where to begin. Raises what that does."""
         await self._attach(await self.line.channel())
+
+    async def disconnect(self) -> None:
+        """End the connection, of a reader that does not run any more."""
+        await self.line.disconnect()
 
     async def run(self) -> None:
         """Put a batch into the inbox whenever the last one was taken, until cancelled."""
@@ -90,16 +96,14 @@ class Reader:
                 except TROUBLE as trouble:
                     await self.line.rest(trouble)
                     continue
-                if batch is not None:
+                if batch:
                     self._taken.clear()
                     self._inbox.put_nowait((self, batch))
                     await self._taken.wait()
         except Exception as error:
-            self._inbox.put_nowait((self, error))
-        finally:
-            await self.line.disconnect()
+            self._inbox.put_nowait(error)
 
-    async def _fetch(self, channel: Channel) -> Batch | None:
+    async def _fetch(self, channel: Channel) -> list[Entry]:
         positions = [self._read[cursor] or cursor.handled for cursor in self.cursors]
         streams = [cursor.stream for cursor in self.cursors]
         before = channel.received
@@ -108,15 +112,23 @@ class Reader:
         if isinstance(reply, Refusal):
             raise reply
         if reply is None:
-            return None
+            return []
         assert isinstance(reply, list)
-        batch = [(self._by_stream[stream], entries) for stream, entries in reply]
-        for cursor, entries in batch:
+        batch: list[Entry] = []
+        fullest = 0
+        for stream, entries in reply:
+            cursor = self._by_stream[stream]
             self._read[cursor] = entries[-1][0].decode()
-        self._adapt(sum(len(entries) for _, entries in batch), channel.received - before)
+            batch += [(cursor, id, fields) for id, fields in entries]
+            fullest = max(fullest, len(entries))
+        self._adapt(len(batch), channel.received - before, fullest)
         return batch
 
-    def _adapt(self, entries: int, size: int) -> None:
-        """Ask for as many entries as are expected to fill a batch. XREAD itself knows no bound in bytes."""
+    def _adapt(self, entries: int, size: int, fullest: int) -> None:
+        """Ask for as many entries as are expected to fill a batch. XREAD itself knows no bound in bytes.
+
+        More than last time only where there were as many: of a few entries the size of many cannot be told.
+        """
         fitting = BATCH_BYTES * entries // (size * len(self.cursors))
-        self._count = max(1, min(fitting, self._count * 2, MOST_ENTRIES))
+        growth = 2 if fullest == self._count else 1
+        self._count = max(1, min(fitting, self._count * growth, self._most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 
@@ -15,31 +16,40 @@ class Outlook(Enum):
 
 
 # By the first word of the reply. OOM and the like end by themselves; a demoted master and a moved slot are found
-# again by connecting anew.
+# again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event.
 _PASSING = frozenset({"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG"})
 _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED"})
 
-# Replies of the class ERR that concern more than the one value.
-_LASTING_ERR = (
-    "ERR unknown command",
-    "ERR syntax error",
-    "ERR wrong number of arguments",
-    "ERR The stream has exhausted",
-    "ERR operation not permitted",
-    "ERR This instance has cluster support disabled",
+# Replies of the class ERR, by their beginning.
+_PASSING_ERR = ("ERR max number of clients reached",)
+_VALUE_ERR = (
+    "ERR Elements are too large",
+    "ERR string exceeds maximum allowed size",
+    "ERR Protocol error: invalid bulk length",
+    "ERR Protocol error: invalid multibulk length",
+)
+
+_ARGUMENTS = re.compile(r", with args beginning.*", re.DOTALL)
+_USER = re.compile(r"\bUser \S+ has\b")
+
+# What Redis 6.2 puts around an error within a script, and how a right that is missing there reads in each version.
+_SCRIPT = re.compile(r"ERR Error running script .*?: (?:@user_script: ?\d+: )+-?")
+_SCRIPT_ACCESS = re.compile(
+    r"ERR ACL failure in script: |(?:ERR )?(?=The user executing the script can't run)"
 )
 
 
 class Refusal(Exception):
-    """An error reply of the server, as its own text has it."""
+    """An error reply of the server, in its own words.
 
-    @property
-    def text(self) -> str:
-        """The reply, without the arguments that some replies repeat."""
-        return str(self.args[0]).partition(", with args beginning")[0]
+    Attributes:
+        text: the reply, without the arguments and the name of the user, which some replies repeat.
+    """
 
-    def __str__(self) -> str:
-        return self.text
+    def __init__(self, reply: str) -> None:
+        cause = _SCRIPT_ACCESS.sub("NOPERM ", _SCRIPT.sub("", reply, count=1), count=1)
+        self.text = _USER.sub("the user has", _ARGUMENTS.sub("", cause))
+        super().__init__(self.text)
 
     @property
     def code(self) -> str:
@@ -50,11 +60,11 @@ class Refusal(Exception):
     @property
     def outlook(self) -> Outlook:
         """What may be expected of another attempt."""
-        if self.code in _PASSING:
+        if self.code in _PASSING or self.text.startswith(_PASSING_ERR):
             return Outlook.PASSING
         if self.code in _ELSEWHERE:
             return Outlook.ELSEWHERE
-        if self.code == "ERR" and not self.text.startswith(_LASTING_ERR):
+        if self.text.startswith(_VALUE_ERR):
             return Outlook.VALUE
         return Outlook.LASTING
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, get_args
 
 from . import wire
 from .codec import codec_for
-from .cursor import Cursor
+from .cursor import Entry
 from .errors import ConfigError, DecodeError
 from .events import Action, Event, UnknownAction
 from .hooks import Observers, SkippedDetails, logger
 
 OnUnknown = Literal["skip", "yield"]
 
-# An entry as it came: its stream's cursor, its ID, names and values in turn.
-Entry: TypeAlias = tuple[Cursor, bytes, list[bytes]]
+# So many unknown operations are warned of, each once, and so much of their names is shown: they are whatever somebody
+# has appended.
+MOST_WARNINGS: Final = 1000
+SHOWN: Final = 100
 
 
 class Sieve:
@@ -73,12 +75,12 @@ class Sieve:
         return self._on_unknown == "skip" or codec_for(operation) is not None
 
     def _skip_unknown(self, entry: Entry, operation: str) -> None:
-        if operation not in self._warned:
+        if operation not in self._warned and len(self._warned) < MOST_WARNINGS:
             self._warned.add(operation)
             logger.warning(
                 "operation_unknown: entries of the operation %r are skipped: define or import its Action class, or "
                 'subscribe with on_unknown="yield"',
-                operation,
+                operation[:SHOWN],
             )
         self._report(entry, operation, "no class is known for its operation")
 
@@ -93,8 +95,11 @@ class Sieve:
 
 
 def _operations(actions: Iterable[type[Action]]) -> frozenset[bytes]:
+    if isinstance(actions, type) or not isinstance(actions, Iterable):
+        raise ConfigError(f"actions: several classes are wanted, such as [ThingCreated], not {actions!r}")
     classes = tuple(actions)
     for action in classes:
-        if not isinstance(action, type) or not issubclass(action, Action) or not hasattr(action, "operation"):
+        known = isinstance(action, type) and issubclass(action, Action)
+        if not known or not isinstance(getattr(action, "operation", None), str):
             raise ConfigError(f"actions: subclasses of Action are wanted, not {action!r}")
     return frozenset(action.operation.encode() for action in classes)

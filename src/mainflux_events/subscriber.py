@@ -7,30 +7,29 @@ decoding, handing out and committing, happens in the task that iterates.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import anyio
-import msgspec
 from anyio.abc import TaskStatus
 
-from .attach import attach
+from .attach import ask_lag, attach
 from .commits import Committer
-from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, lag, padded, stream_info
+from .cursor import Cursor, Entry, Lag, Start, check_start, checked_name, checked_streams, padded
 from .dispatch import Dispatch, Handler, OnFailure
-from .errors import NotStarted
+from .errors import ConfigError, EventsError, NotStarted
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .link import Channel, Disconnected, Link, Server, Unreachable
 from .policies import Backoff, Commit, Retry
-from .reader import Batch, Inbox, Reader
+from .reader import Inbox, Reader
 from .refusals import Refusal
-from .resp import command
-from .sieve import Entry, OnUnknown, Sieve
+from .sieve import OnUnknown, Sieve
+from .stats import SubscriberStats
 from .tasks import end
 
 # The waits between attempts to reach the server, and how long it may be silent: the reference's.
@@ -43,24 +42,6 @@ CLOSE_BOUND: Final = 2.0
 # How many events may be handed out, and for how long, before the event loop gets a turn.
 TURN_EVENTS: Final = 64
 TURN_SECONDS: Final = 0.001
-
-
-class SubscriberStats(msgspec.Struct, frozen=True):
-    """Counts of entries since the start.
-
-    Attributes:
-        received: looked at; the sum of those handled, skipped and given up, and the one in hand.
-        handled: their handler returned, or the next event was asked for.
-        skipped: passed over: of an operation that is unknown, or that was not asked for.
-        retried: further calls of a handler for the same event.
-        given_up: no attempt handled them, or they do not decode.
-    """
-
-    received: int
-    handled: int
-    skipped: int
-    retried: int
-    given_up: int
 
 
 class Subscriber:
@@ -101,6 +82,8 @@ class Subscriber:
         self.streams = checked_streams(stream)
         self.name = checked_name(name)
         check_start(start)
+        if not isinstance(commit, Commit):
+            raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
         self._start = start
         self._commit_policy = commit
         self._observers = Observers(hooks)
@@ -108,12 +91,15 @@ class Subscriber:
         self._link = Link(redis, PATIENCE)
         self._cursors = {stream: Cursor(name, stream) for stream in self.streams}
         self._committers: dict[Cursor, Committer] = {}
+        self._committing: list[Committer] = []
+        self._parts: list[Reader | Committer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._state: Literal["new", "started", "closed"] = "new"
+        self._loop: asyncio.AbstractEventLoop | None = None
         # What was fetched: batches in the inbox, entries of the batch in hand, and the entry in hand, which was
         # handed out and is not handled yet.
         self._inbox: Inbox = asyncio.Queue()
-        self._entries: Iterator[Entry] = iter(())
+        self._entries: deque[Entry] = deque()
         self._in_hand: Entry | None = None
         self._consumer: weakref.ref[_Events] | None = None
         self._asking = False
@@ -166,13 +152,14 @@ class Subscriber:
     async def _run(self, dispatch: Dispatch, task_status: TaskStatus[Self]) -> None:
         events = self._consume()
         task_status.started(self)
-        async for event in events:
-            handled = await dispatch.handle(event)
+        try:
+            async for event in events:
+                if not await dispatch.handle(event) and self._in_hand is not None:
+                    self._given_up += 1
+                    self._finish_in_hand(time.monotonic())
+        finally:
             self._retried += dispatch.retried
-            dispatch.retried = 0
-            if not handled:
-                self._given_up += 1
-                self._finish_in_hand()
+            del events  # the traceback of an error would keep it, and with it this loop
 
     async def commit(self, event: Event) -> None:
         """Commit the event that was handed out last, without asking for the next; wait until that is stored.
@@ -182,10 +169,12 @@ class Subscriber:
             TimeoutError: it is not stored yet. It will be tried further.
         """
         self._check_started()
+        if self._state == "closed":
+            raise EventsError(f"commit: the subscriber {self.name!r} is closed; the event will come again")
         cursor = self._cursors.get(event.stream)
         if self._in_hand is not None and (self._in_hand[0], self._in_hand[1].decode()) == (cursor, event.id):
             self._handled += 1
-            self._finish_in_hand()
+            self._finish_in_hand(time.monotonic())
         if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
             raise ValueError("commit: this event is not the one that was handed out last")
         await self._committers[cursor].flush(PATIENCE)
@@ -198,66 +187,74 @@ class Subscriber:
         self._consumer = weakref.ref(events, self._left)
         if self._in_hand is not None:
             # It was handed out and not handled, so it comes again.
-            self._received -= 1
-            self._entries = itertools.chain((self._in_hand,), self._entries)
+            self._entries.appendleft(self._in_hand)
             self._in_hand = None
+            self._received -= 1
         return events
 
     def _left(self, _: object) -> None:
         """The loop was left: what is handled is stored now, whatever the policy."""
-        for committer in set(self._committers.values()):
+        for committer in self._committing:
             committer.write_soon()
 
     async def _next(self) -> Event:
         """Commit the event in hand, and give the next. Cancelled, it has taken nothing."""
         self._check_started()
-        if self._in_hand is not None:
-            self._handled += 1
-            self._finish_in_hand()
-        while True:
-            if self._since_turn >= TURN_EVENTS or time.monotonic() - self._turned_at >= TURN_SECONDS:
-                await asyncio.sleep(0)
-                self._since_turn = 0
-                self._turned_at = time.monotonic()
-            if self._state == "closed":
-                raise StopAsyncIteration
-            entry = next(self._entries, None)
-            if entry is None:
-                await self._refill()
-            else:
-                self._since_turn += 1
-                self._received += 1
-                self._in_hand = entry
-                event = self._sieve.event(entry)
-                if event is not None:
-                    return event
-                self._finish_in_hand()
-
-    async def _refill(self) -> None:
         if self._asking:
             raise RuntimeError(_BUSY)
         self._asking = True
         try:
-            item = await self._inbox.get()
+            now = time.monotonic()
+            if self._in_hand is not None and self._state == "started":
+                self._handled += 1
+                self._finish_in_hand(now)
+            while True:
+                if self._since_turn >= TURN_EVENTS or now - self._turned_at >= TURN_SECONDS:
+                    now = await self._turn()
+                if self._state == "closed":
+                    raise StopAsyncIteration
+                if not self._entries:
+                    await self._refill()
+                    now = time.monotonic()
+                    continue
+                self._since_turn += 1
+                self._received += 1
+                entry = self._in_hand = self._entries.popleft()
+                event = self._sieve.event(entry)
+                if event is not None:
+                    return event
+                self._finish_in_hand(now)
         finally:
             self._asking = False
-        if item is None:
-            self._inbox.put_nowait(item)  # closed, for whoever asks again
-            return
-        reader, batch = item
-        if isinstance(batch, Exception):
-            self._inbox.put_nowait(item)
-            raise batch
-        reader.proceed()
-        self._entries = _flattened(batch)
 
-    def _finish_in_hand(self) -> None:
+    async def _turn(self) -> float:
+        """Give the event loop a turn; since no handler awaits it, it is no reason to commit each event."""
+        await asyncio.sleep(0)
+        self._since_turn = 0
+        self._turned_at = time.monotonic()
+        for committer in self._committing:
+            committer.look_out()
+        return self._turned_at
+
+    async def _refill(self) -> None:
+        waited = self._inbox.empty()
+        item = await self._inbox.get()
+        if isinstance(item, tuple):
+            reader, entries = item
+            self._entries.extend(entries)
+            reader.proceed(waited=waited)
+            return
+        self._inbox.put_nowait(item)  # for whoever asks again
+        if item is not None:
+            raise item.with_traceback(None)
+
+    def _finish_in_hand(self, now: float) -> None:
         """The entry in hand is done with: the cursor may move past it."""
         assert self._in_hand is not None
         cursor, id, _ = self._in_hand
         self._in_hand = None
         cursor.finish(id.decode())
-        self._committers[cursor].finished(time.monotonic())
+        self._committers[cursor].finished(now)
 
     # --- looking ---
 
@@ -279,11 +276,7 @@ class Subscriber:
             EventsError: the server cannot be asked at the moment.
         """
         self._check_started()
-        behind = {}
-        for stream, cursor in self._cursors.items():
-            info = stream_info(await self._link.ask(stream, PATIENCE, command("XINFO", "STREAM", stream)))
-            behind[stream] = lag(cursor, info)
-        return behind
+        return {each.stream: await ask_lag(each, self._link, PATIENCE) for each in self._cursors.values()}
 
     # --- life ---
 
@@ -298,31 +291,43 @@ class Subscriber:
         if self._state != "new":
             raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
         self._state = "started"
+        self._loop = asyncio.get_running_loop()
         cursors = list(self._cursors.values())
-        readers = [
-            self._reader(group)
-            for group in ([[each] for each in cursors] if self._link.sharded else [cursors])
-        ]
+        groups = [[each] for each in cursors] if self._link.sharded else [cursors]
+        readers = [self._reader(group) for group in groups]
+        self._parts = [*readers, *self._committing]
+        try:
+            await self._begin(readers)
+        except BaseException:
+            self._state = "closed"
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+            raise
+        for part in self._parts:
+            task = self._loop.create_task(part.run(), name=f"mainflux_events {self.name}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def _begin(self, readers: list[Reader]) -> None:
         try:
             for reader in readers:
                 await reader.begin()
         except (Unreachable, Disconnected, Refusal) as error:
             logger.warning("read_unreachable: %r starts without a server: %s", self.name, error)
-        except BaseException:
-            self._state = "closed"
-            for reader in readers:
-                await reader.line.disconnect()
-            for committer in set(self._committers.values()):
-                await committer.disconnect()
-            raise
-        work = [reader.run() for reader in readers]
-        work += [committer.run() for committer in set(self._committers.values())]
-        self._tasks = [asyncio.create_task(each, name=f"mainflux_events {self.name}") for each in work]
+        if self._state == "closed":
+            raise EventsError(f"the subscriber {self.name!r} was closed while it started")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A background task is over. Before closing that means that it died, and whoever iterates is told."""
+        if self._state == "started" and (task.cancelled() or task.exception() is not None):
+            cause = "somebody cancelled it" if task.cancelled() else repr(task.exception())
+            self._inbox.put_nowait(EventsError(f"a background task of {self.name!r} died: {cause}"))
 
     def _reader(self, cursors: list[Cursor]) -> Reader:
         settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
         committer = Committer(self._link, cursors, self._commit_policy, **settings)
         self._committers |= dict.fromkeys(cursors, committer)
+        self._committing.append(committer)
 
         async def begin(reading: Channel) -> None:
             if not all(cursor.handled for cursor in cursors):
@@ -336,19 +341,27 @@ class Subscriber:
         if not started:
             return
         self._inbox.put_nowait(None)
-        committers = set(self._committers.values())
         try:
-            for committer in committers:
+            for committer in self._committing:
                 committer.close()
             async with asyncio.timeout(CLOSE_BOUND):
-                for committer in committers:
+                for committer in self._committing:
                     await committer.flush(CLOSE_BOUND)
         except TimeoutError:
             for cursor in self._cursors.values():
                 if not cursor.settled:
                     logger.error("cursor_not_saved: %r at %s, on closing", cursor.key, cursor.handled)
         finally:
-            await end(self._tasks)
+            try:
+                await end(self._tasks)
+            finally:
+                await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        # In tasks of their own: a cancellation of this one leaves them to end in the next turns of the loop.
+        ends = [asyncio.create_task(part.disconnect()) for part in self._parts]
+        if ends:
+            await asyncio.wait(ends)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -364,6 +377,10 @@ class Subscriber:
     def _check_started(self) -> None:
         if self._state == "new":
             raise NotStarted(f"the subscriber {self.name!r}")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"the subscriber {self.name!r} belongs to another event loop; make one for each"
+            )
 
 
 _BUSY: Final = "this subscriber is being consumed already: one loop or run at a time"
@@ -379,9 +396,3 @@ class _Events(AsyncIterator[Event]):
 
     def __anext__(self) -> Coroutine[Any, Any, Event]:
         return self._subscriber._next()
-
-
-def _flattened(batch: Batch) -> Iterator[Entry]:
-    for cursor, entries in batch:
-        for id, fields in entries:
-            yield cursor, id, fields

@@ -17,13 +17,14 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp"],
+    ["_version", "errors", "resp", "stats"],
     ["events"],
     ["actions"],
     ["values"],
     ["codec"],
     ["wire"],
     ["buffer", "policies", "hooks", "refusals"],
+    ["channel"],
     ["link"],
     ["cursor", "batch", "ledger", "line"],
     ["drain", "attach", "commits", "reader", "sieve", "tasks"],
@@ -35,7 +36,7 @@ RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 NOBODY_IMPORTS = {"contrib", "cli"}
 ONLY_IN = {
     "redis": {"link", "testing", "cli"},
-    "hiredis": {"link", "wire", "testing", "cli"},
+    "hiredis": {"channel", "wire", "testing", "cli"},
     "tenacity": {"policies"},
 }
 

@@ -95,3 +95,32 @@ def test_the_name_of_the_user_is_left_out(text: str) -> None:
 )
 def test_credentials_and_rights_are_told_from_the_rest(text: str, access: bool) -> None:
     assert Refusal(text).access is access
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        # Redis 6.2 puts its own words around an error within a script, and 7.0 and 8.2 behind it.
+        (
+            "ERR Error running script (call to f_6): @user_script:1: @user_script: 1: -OOM command not allowed",
+            "OOM",
+        ),
+        (
+            "ERR Error running script (call to f_6): @user_script:1: WRONGTYPE Operation against a key",
+            "WRONGTYPE",
+        ),
+        ("OOM command not allowed. script: 62e6, on @user_script:1.", "OOM"),
+        # A right that is missing within a script has no code of its own in any of them.
+        (
+            (
+                "ERR Error running script (call to f_6): @user_script:1: @user_script: 1: "
+                "The user executing the script can't run this command or subcommand"
+            ),
+            "NOPERM",
+        ),
+        ("ERR The user executing the script can't run this command or subcommand script: 62e6", "NOPERM"),
+        ("ERR ACL failure in script: User alice has no permissions to run the 'set' command", "NOPERM"),
+    ],
+)
+def test_an_error_within_a_script_has_the_code_of_its_cause(text: str, code: str) -> None:
+    assert Refusal(text).code == code

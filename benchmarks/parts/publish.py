@@ -1,0 +1,69 @@
+"""Publishing, beside the rivals and the ceiling."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.bench import STREAM, Bench
+from benchmarks.measure import Taken
+from benchmarks.record import Effort, Record, Speed, over
+
+OURS = "mainflux"
+RIVALS = (
+    OURS,
+    "redis_pipeline",
+    "coredis_pipeline",
+    "faststream_batch",
+    "faststream_single",
+    "redis_each",
+)
+CEILING = "redis-benchmark -P 500 -c 1"
+LEAST_FOR_CEILING = 50_000
+
+# (over whom, at least, goal)
+BARS = (
+    ("redis_pipeline", 4, 7),
+    ("faststream_single", 20, 30),
+    ("coredis_pipeline", 5, 8),
+    (CEILING, 0.5, 0.8),
+    ("faststream_batch", None, None),
+    ("redis_each", None, None),
+)
+
+
+async def run(bench: Bench, record: Record) -> None:
+    effort = record.effort
+    speeds = {name: Speed(import_module(f"benchmarks.rivals.{name}").TITLE) for name in RIVALS}
+    speeds[CEILING] = Speed(CEILING)
+    for _ in range(effort.rounds):
+        for name, speed in speeds.items():
+            await bench.clear()
+            before = await bench.server_cpu()
+            taken = _one(bench, name, effort)
+            if taken is None:
+                continue
+            speed.takes.append(taken)
+            speed.server_cpu.append(await bench.server_cpu() - before)
+            stored = await bench.server.command("XLEN", STREAM)
+            assert stored >= taken.events > 0, (name, stored, taken.events)
+    if not speeds[CEILING].takes:
+        record.notes.append(
+            f"Left out: {CEILING}, which is not on this machine (Debian's redis-tools has it)."
+        )
+        del speeds[CEILING]
+    record.speeds["publish"] = list(speeds.values())
+    ours = speeds[OURS].rates
+    record.measures += [
+        over(f"publish, over {speeds[name].name}", ours, speeds[name].rates, bar=bar, goal=goal)
+        for name, bar, goal in BARS
+        if name in speeds
+    ]
+
+
+def _one(bench: Bench, name: str, effort: Effort) -> Taken | None:
+    if name == CEILING:
+        # It knows its own time in milliseconds only.
+        return bench.redis_benchmark(max(effort.events, LEAST_FOR_CEILING))
+    module = f"benchmarks.rivals.{name}"
+    count = int(effort.events * import_module(module).SHARE)
+    return bench.run(Taken, module, "publish", url=bench.url, stream=STREAM, count=count)

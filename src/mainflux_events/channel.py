@@ -1,0 +1,187 @@
+"""One connection to a server: packed commands out, replies in, in order and in bulk.
+
+The transport is that of a connection which redis-py has made. Through redis-py's own calls each reply would cost an
+await, and a retried pipeline would append again what was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import hiredis
+
+from .refusals import Refusal
+
+# What a reply is parsed to. Error replies are `Refusal`s, also within an array.
+Reply: TypeAlias = "bytes | int | list[Any] | Refusal | None"
+
+
+class Disconnected(Exception):
+    """The connection ended before all replies were there.
+
+    Attributes:
+        reason: why.
+        replies: those that did arrive.
+    """
+
+    def __init__(self, reason: str, replies: list[Reply]) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.replies = replies
+
+
+# What takes the replies to what was written together, and why they are not all, where the connection ended first.
+Answer: TypeAlias = Callable[[list[Reply], str], None]
+
+
+class _Exchange:
+    """What was written together, and the replies it waits for."""
+
+    __slots__ = ("answer", "replies", "wanted")
+
+    def __init__(self, wanted: int, answer: Answer) -> None:
+        self.wanted = wanted
+        self.replies: list[Reply] = []
+        self.answer = answer
+
+
+class Channel(asyncio.Protocol):
+    """One connection. Exchanges are answered in the order they were written in.
+
+    Args:
+        connection: a connection of redis-py that was just made; its transport is taken over.
+        patience: seconds that the server may be silent while a reply is due.
+
+    Attributes:
+        received: how many bytes have come.
+    """
+
+    def __init__(self, connection: Any, patience: float) -> None:
+        # `_writer` is the one private name of redis-py that is used: it has no other way to the transport.
+        self._connection = connection
+        self._transport: asyncio.Transport = connection._writer.transport
+        self._streams = self._transport.get_protocol()
+        self._patience = patience
+        self._reader = hiredis.Reader(replyError=Refusal)
+        self._exchanges: deque[_Exchange] = deque()
+        self._reason = "the server closed the connection"
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0.0
+        self.received = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._listening: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._transport.set_protocol(self)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as is known."""
+        return not self._transport.is_closing()
+
+    def post(self, payload: bytes, wanted: int, answer: Answer) -> None:
+        """Write packed commands, and have their replies, that many, given to `answer` when they are there."""
+        if not self.alive:
+            answer([], self._reason)
+            return
+        if not self._exchanges:
+            self._heard = self._loop.time()
+        self._exchanges.append(_Exchange(wanted, answer))
+        self._transport.write(payload)
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._patience, self._check)
+
+    async def exchange(self, payload: bytes, wanted: int) -> list[Reply]:
+        """Write packed commands and wait for their replies. Cancelled, it ends the connection.
+
+        Raises:
+            Disconnected: the connection ended, or the server was silent for too long.
+        """
+        done: asyncio.Future[list[Reply]] = self._loop.create_future()
+
+        def answer(replies: list[Reply], ended: str) -> None:
+            if done.done():
+                return
+            if ended:
+                done.set_exception(Disconnected(ended, replies))
+            else:
+                done.set_result(replies)
+
+        self.post(payload, wanted, answer)
+        self.listen()
+        try:
+            return await done
+        except asyncio.CancelledError:
+            self.abort("the call was cancelled")
+            raise
+
+    def listen_later(self, seconds: float) -> None:
+        """Leave replies where they are for so long: together they cost less than one by one."""
+        if self._listening is None and self.alive:
+            self._transport.pause_reading()
+            self._listening = self._loop.call_later(seconds, self.listen)
+
+    def listen(self) -> None:
+        """Take replies as they come again."""
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+            if self.alive:
+                self._transport.resume_reading()
+
+    def abort(self, reason: str) -> None:
+        """End the connection at once."""
+        if self.alive:
+            self._reason = reason
+            self._transport.abort()
+
+    async def aclose(self) -> None:
+        """End the connection, and wait for the end, which is a turn of the loop away."""
+        self.abort("it was closed")
+        await self._connection.disconnect(nowait=True)
+        await asyncio.wait([self._ended], timeout=1.0)
+
+    def _check(self) -> None:
+        self._watch = None
+        if self._exchanges:
+            silent = self._loop.time() - self._heard
+            if silent < self._patience:
+                self._watch = self._loop.call_later(self._patience - silent, self._check)
+            else:
+                self.abort(f"no reply in {self._patience:g} s")
+
+    # The callbacks of asyncio.Protocol.
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        self.received += len(data)
+        self._reader.feed(data)
+        gets, exchanges = self._reader.gets, self._exchanges
+        try:
+            while (reply := gets()) is not False:
+                if not exchanges:
+                    self.abort("the server sent a reply that nobody asked for")
+                    return
+                exchange = exchanges[0]
+                exchange.replies.append(reply)
+                if len(exchange.replies) == exchange.wanted:
+                    exchanges.popleft()
+                    exchange.answer(exchange.replies, "")
+        except hiredis.HiredisError as error:
+            self.abort(f"the server sent what is no reply: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._reason = str(exc) or type(exc).__name__
+        for timer in (self._watch, self._listening):
+            if timer is not None:
+                timer.cancel()
+        while self._exchanges:
+            exchange = self._exchanges.popleft()
+            exchange.answer(exchange.replies, self._reason)
+        if not self._ended.done():
+            self._ended.set_result(None)
+        # redis-py's own objects are told, so that they too know that it is over.
+        self._streams.connection_lost(exc)

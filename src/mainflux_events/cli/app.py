@@ -1,0 +1,79 @@
+"""The commands put together, and what their errors come to: one line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from redis.exceptions import RedisError
+
+from .. import EventsError, __version__
+from ..testing import ServerFailed, ServerNotFound
+from .demo.command import demo
+
+PROGRAM = "mainflux-events"
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(demo)
+
+# The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def mainflux_events(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Domain events on Redis Streams.
+
+    To see both sides at work, with nothing else installed: mainflux-events demo
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(WRONG_USAGE)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (that of the process, where none is given). Gives the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a terminal that cannot show a character is no reason to fail
+    try:
+        status = app(arguments, prog_name=PROGRAM, standalone_mode=False) or 0
+    except _UsageError as error:
+        return _complain(error.format_message(), WRONG_USAGE)  # type: ignore[attr-defined]
+    except Exception as error:
+        cause = _first_of(error)
+        if isinstance(cause, BrokenPipeError):
+            return FAILED  # nobody is there to be told
+        if not isinstance(cause, EventsError | RedisError | ServerFailed | ServerNotFound):
+            raise
+        what = "the server cannot be used: " if isinstance(cause, RedisError) else ""
+        return _complain(f"{what}{cause}", FAILED)
+    return _complain("interrupted", INTERRUPTED) if status == INTERRUPTED else status
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """The error itself; the first, of those that the tasks of a group have raised."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,1 @@
+"""The command `demo`: both sides at work on a stream of their own."""

@@ -1,0 +1,47 @@
+"""Counts, as they were when they were asked for."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PublisherStats(msgspec.Struct, frozen=True):
+    """Counts of events since the start. At rest `accepted` is the sum of the next five.
+
+    Attributes:
+        accepted: taken into the buffer, or dropped instead.
+        acknowledged: Redis has said that it appended them.
+        dropped: given up because the buffer was full.
+        undelivered: given up because the server refused them for good, or the publisher closed.
+        buffered: waiting for their turn.
+        in_flight: sent, or being sent, and not acknowledged.
+        retries: attempts that failed and were made again.
+        reconnects: connections made after the first one.
+    """
+
+    accepted: int
+    acknowledged: int
+    dropped: int
+    undelivered: int
+    buffered: int
+    in_flight: int
+    retries: int
+    reconnects: int
+
+
+class SubscriberStats(msgspec.Struct, frozen=True):
+    """Counts of entries since the start.
+
+    Attributes:
+        received: looked at; the sum of those handled, skipped and given up, and the one in hand.
+        handled: their handler returned, or the next event was asked for.
+        skipped: passed over: of an operation that is unknown, or that was not asked for.
+        retried: further calls of a handler for the same event.
+        given_up: no attempt handled them, or they do not decode.
+    """
+
+    received: int
+    handled: int
+    skipped: int
+    retried: int
+    given_up: int

@@ -1,0 +1,50 @@
+"""Examples as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+async def output_of(script: str, redis_url: str) -> str:
+    """Run a script to its end, which has to be a good one. Gives what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(EXAMPLES / script),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ | {"REDIS_URL": redis_url},
+    )  # fmt: skip
+    output, errors = await process.communicate()
+    assert (process.returncode, errors.decode()) == (0, "")
+    return output.decode()
+
+
+@contextlib.asynccontextmanager
+async def serving(*command: str, redis_url: str) -> AsyncIterator[str]:
+    """Run a web server's module of Python on a free port. Gives its address; at the end it is asked to stop."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", "-m", *command,
+        cwd=EXAMPLES, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | {"REDIS_URL": redis_url, "PYTHONPATH": os.environ.get("PYTHONPATH", "") + f":{EXAMPLES}"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    try:
+        while not (address := re.search(r"running on (http://[\d.]+:\d+)", said, re.IGNORECASE)):
+            line = await process.stdout.readline()
+            assert line, f"it ended:\n{said}"
+            said += line.decode()
+        yield address[1]
+        process.terminate()
+        said += (await process.stdout.read()).decode()
+        await process.wait()
+        assert "Traceback" not in said, said
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

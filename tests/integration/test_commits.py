@@ -1,0 +1,426 @@
+"""When a cursor is stored, and that it is never moved back, whatever happens to it and to its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from consuming import STREAM, Recorder, append, stored, take, thing
+from mainflux_events import AccessRefused, Backoff, Commit, Event, Subscriber, ThingRemoved
+from mainflux_events.cursor import padded
+from mainflux_events.testing import RedisServer
+from support import wait_until
+
+KEY = "mainflux:cursor:audit:things"
+CONSUMER = Path(__file__).parent.parent / "killed_consumer.py"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=0.05))
+
+
+def subscriber(server: RedisServer, *hooks: Recorder, name: str = "audit", **settings: Any) -> Subscriber:
+    return Subscriber(server.url, STREAM, name, start="earliest", hooks=hooks, **settings)
+
+
+def until_stored(client: Redis, id: str) -> Any:
+    async def check() -> bool:
+        return await stored(client, "audit") == id
+
+    return wait_until(check, what=f"the cursor is {id}")
+
+
+def things(count: int) -> list[str]:
+    return [f"t{number}" for number in range(1, count + 1)]
+
+
+async def commits(client: Redis) -> int:
+    """How many commits the server has executed."""
+    stats = await client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+# --- killed, as hard as can be --------------------------------------------------------------------------------------
+
+
+async def handed_out_again(server: RedisServer, kind: str, policy: str, last: int) -> list[str]:
+    """Let a process be killed when it begins to handle one event; gives the events up to there that come again."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, str(CONSUMER), server.url, f"t{last}", kind, policy]
+    process = await asyncio.to_thread(
+        subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert process.returncode == -9, process.stderr
+    again: list[str] = []
+    async with subscriber(server, actions=[ThingRemoved]) as restarted:
+        async for event in restarted:
+            again.append(thing(event))
+            if again[-1] == f"t{last}":
+                return again
+    raise AssertionError("the loop ended")
+
+
+@pytest.mark.parametrize("kind", ["awaits_a_turn", "awaits_another_task"])
+async def test_where_handlers_await_only_the_event_in_hand_comes_again(
+    kind: str, server: RedisServer, client: Redis
+) -> None:
+    await append(client, *things(150))
+    assert await handed_out_again(server, kind, "each", 100) == ["t100"]
+
+
+@pytest.mark.parametrize("last", [4, 100])
+async def test_also_where_some_of_them_await(last: int, server: RedisServer, client: Redis) -> None:
+    # The handler of the one before awaits; those of the two before that one do not.
+    await append(client, *things(150))
+    assert await handed_out_again(server, "awaits_every_third_time", "each", last) == [f"t{last}"]
+
+
+async def test_also_where_entries_between_them_are_passed_over(server: RedisServer, client: Redis) -> None:
+    for id in things(40):
+        await append(client, id)
+        await client.xadd(STREAM, {"operation": "org.create", "id": "o1"})
+        await client.xadd(STREAM, {"operation": "nobody.knows"})
+    assert await handed_out_again(server, "awaits_a_turn", "each", 30) == ["t30"]
+
+
+async def test_where_no_handler_awaits_at_most_64_events_come_again(
+    server: RedisServer, client: Redis
+) -> None:
+    await append(client, *things(1000))
+    again = await handed_out_again(server, "returns", "each", 900)
+    assert again == things(900)[-len(again) :]
+    assert len(again) <= 65, "64 that share a commit, and the one in hand"
+
+
+async def test_with_every_so_many_come_again_as_it_says(server: RedisServer, client: Redis) -> None:
+    await append(client, *things(100))
+    again = await handed_out_again(server, "awaits_a_turn", "every 10", 57)
+    assert again == things(57)[-7:]
+
+
+# --- when -----------------------------------------------------------------------------------------------------------
+
+
+async def test_with_each_and_handlers_that_await_there_is_a_commit_an_event(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, *things(200))
+    async with subscriber(server) as consumer:
+        before = await commits(client)
+        task = asyncio.create_task(consumer.run(lambda event: asyncio.sleep(0)))
+        await until_stored(client, ids[-1])
+        task.cancel()
+        await asyncio.wait([task])
+        assert 200 <= await commits(client) - before <= 205
+
+
+async def test_with_each_and_handlers_that_do_not_await_commits_are_shared(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, *things(6400))
+    async with subscriber(server) as consumer:
+        before = await commits(client)
+        task = asyncio.create_task(consumer.run(lambda event: None))
+        await until_stored(client, ids[-1])
+        task.cancel()
+        await asyncio.wait([task])
+        assert await commits(client) - before < 6400 / 4
+
+
+async def test_with_every_there_is_a_commit_for_so_many_events(server: RedisServer, client: Redis) -> None:
+    await append(client, *things(1000))
+    async with subscriber(server, commit=Commit.every(events=100, seconds=1000)) as consumer:
+        before = await commits(client)
+
+        async def handle(event: Event) -> None:
+            # However long it takes, so that each commit is answered while others are handled.
+            await client.ping()
+
+        task = asyncio.create_task(consumer.run(handle))
+        await wait_until(lambda: consumer.stats.handled == 1000)
+        task.cancel()
+        await asyncio.wait([task])
+        assert await commits(client) - before in (10, 11)
+
+
+async def test_with_every_a_commit_comes_after_so_many_seconds(server: RedisServer, client: Redis) -> None:
+    [first, _] = await append(client, "t1", "t2")
+    async with subscriber(server, commit=Commit.every(events=1000, seconds=0.05)) as consumer:
+        async for event in consumer:
+            if thing(event) == "t2":
+                begun = time.monotonic()
+                await until_stored(client, first)
+                assert time.monotonic() - begun < 2
+                break
+
+
+async def test_leaving_the_loop_commits_what_is_handled(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(5))
+    async with subscriber(server, commit=Commit.every(events=1000, seconds=1000)) as consumer:
+        assert await take(consumer, 3) == things(3)
+        await until_stored(client, ids[1])
+
+
+async def test_closing_commits_what_is_handled(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(5))
+    consumer = subscriber(server, commit=Commit.every(events=1000, seconds=1000))
+    await consumer.start()
+    events = aiter(consumer)
+    for _ in range(3):
+        await anext(events)
+    await consumer.aclose()
+    assert await stored(client, "audit") == ids[1]
+
+
+async def test_passed_over_entries_are_committed_too(server: RedisServer, client: Redis) -> None:
+    last = (await client.xadd(STREAM, {"operation": "nobody.knows"})).decode()
+    async with subscriber(server) as consumer:
+        asking = asyncio.ensure_future(anext(consumer))
+        await until_stored(client, last)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+# --- somebody else at the same cursor -------------------------------------------------------------------------------
+
+
+async def test_two_subscribers_of_one_name_never_move_it_back_and_are_both_told(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, *things(400))
+    hooks = [Recorder(), Recorder()]
+    history: list[str] = []
+    async with subscriber(server, hooks[0]) as first, subscriber(server, hooks[1]) as second:
+        for number in range(400):
+            # Now the one and now the other is quicker.
+            for consumer in (first, second) if number % 2 else (second, first):
+                await anext(consumer)
+            history.append(await stored(client, "audit") or "")
+    assert history == sorted(history, key=padded)
+    assert await stored(client, "audit") == ids[398]
+    for hook in hooks:
+        told = hook.of("lease_lost")
+        assert told
+        assert {(details.stream, details.key) for details in told} == {(STREAM, KEY)}
+        assert {details.found for details in told} <= set(ids)
+
+
+async def test_an_operators_cursor_behind_is_told_and_passed(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(5))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        for _ in range(4):
+            await anext(events)
+        await until_stored(client, ids[2])
+        await client.set(KEY, ids[0])
+        await anext(events)
+        await until_stored(client, ids[3])
+        await wait_until(lambda: seen.of("lease_lost"))
+    assert [details.found for details in seen.of("lease_lost")] == [ids[0]]
+
+
+async def test_an_operators_cursor_ahead_is_told_and_not_moved_back(
+    server: RedisServer, client: Redis
+) -> None:
+    await append(client, *things(50))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        await anext(events)
+        await client.set(KEY, "9999999999999-0")
+        for _ in range(49):
+            await anext(events)
+        await wait_until(lambda: seen.of("lease_lost"))
+    assert await stored(client, "audit") == "9999999999999-0"
+    assert [details.found for details in seen.of("lease_lost")] == ["9999999999999-0"]
+
+
+async def test_a_deleted_cursor_is_told_and_stored_again(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(3))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        await anext(events)
+        await client.delete(KEY)
+        await anext(events)
+        await until_stored(client, ids[0])
+        await wait_until(lambda: seen.of("lease_lost"))
+    assert [details.found for details in seen.of("lease_lost")] == [""]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda client: client.set(KEY, "garbage"),
+        lambda client: client.set(KEY, "$"),
+        lambda client: client.set(KEY, ""),
+        lambda client: client.set(KEY, "18446744073709551616000-0"),
+        lambda client: client.rpush(KEY, "5-1"),
+    ],
+    ids=["garbage", "$", "empty", "too large", "a list"],
+)
+@pytest.mark.parametrize("disconnected", [False, True])
+async def test_what_is_no_cursor_is_told_left_alone_and_got_over(
+    spoil: Callable[[Redis], Any], disconnected: bool, server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, *things(4))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        await anext(events)
+        await client.delete(KEY)
+        await spoil(client)
+        spoilt = await client.dump(KEY)
+        if disconnected:
+            await client.client_kill_filter(_type="normal", skipme=True)
+        for _ in range(2):
+            await anext(events)
+        await wait_until(lambda: seen.of("cursor_not_saved"))
+        assert await client.dump(KEY) == spoilt
+        details = seen.of("cursor_not_saved")[-1]
+        assert (details.stream, details.key, details.id) == (STREAM, KEY, ids[1])
+        await client.delete(KEY)
+        await until_stored(client, ids[1])
+
+
+# --- trouble --------------------------------------------------------------------------------------------------------
+
+
+async def test_out_of_memory_is_told_handlers_go_on_and_it_is_stored_later(fresh_server: RedisServer) -> None:
+    seen = Recorder()
+    async with Redis.from_url(fresh_server.url) as client:
+        ids = await append(client, *things(300))
+        async with subscriber(fresh_server, seen) as consumer:
+            handled: list[str] = []
+            task = asyncio.create_task(
+                consumer.run(lambda event: asyncio.sleep(0, handled.append(thing(event))))
+            )
+            await wait_until(lambda: handled)
+            await client.config_set("maxmemory", "1")
+            await wait_until(lambda: len(handled) == 300)
+            await wait_until(lambda: seen.of("cursor_not_saved"))
+            await wait_until(lambda: seen.of("cursor_not_saved")[-1].id == ids[-1])
+            assert "OOM" in seen.of("cursor_not_saved")[-1].reason
+            await client.config_set("maxmemory", "0")
+            await until_stored(client, ids[-1])
+            task.cancel()
+            await asyncio.wait([task])
+    assert handled == things(300)
+    assert seen.of("lease_lost") == []
+
+
+async def test_a_killed_connection_of_commits_is_invisible(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(30))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        await anext(events)
+        for number in range(1, 30):
+            if number % 10 == 0:
+                await client.client_kill_filter(_type="normal", skipme=True)
+            await anext(events)
+            await until_stored(client, ids[number - 1])
+    assert seen.of("cursor_not_saved") == seen.of("lease_lost") == []
+
+
+async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(100))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        for number in range(100):
+            await anext(events)
+            await asyncio.sleep(0)
+            if number % 7 == 0:
+                await client.script_flush()
+        await until_stored(client, ids[98])
+    assert seen.seen == []
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_again(fresh_server: RedisServer) -> None:
+    async with Redis.from_url(fresh_server.url) as client, subscriber(fresh_server) as consumer:
+        [id] = await append(client, "t1")
+        event = await anext(consumer)
+        fresh_server.hang()
+        committing = asyncio.create_task(consumer.commit(event))
+        await asyncio.sleep(0)
+        # It is written; now the connection ends, and then the server executes it.
+        channel = consumer._committing[0]._channel
+        assert channel is not None
+        channel.abort("the test ends it")
+        fresh_server.resume()
+        await asyncio.wait_for(committing, 3)
+        assert await stored(client, "audit") == id
+
+
+async def test_no_more_than_a_thousand_commits_are_unanswered(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.reader.FIRST_ENTRIES", 1000)
+    monkeypatch.setattr("mainflux_events.reader.SHORT_ENTRIES", 1000)
+    async with Redis.from_url(fresh_server.url) as client:
+        ids = await append(client, *things(2000))
+        async with subscriber(fresh_server) as consumer:
+            before = await commits(client)
+            events = aiter(consumer)
+            await anext(events)
+            await wait_until(consumer._inbox.qsize)
+            fresh_server.hang()
+            for _ in range(1999):
+                await anext(events)
+                await asyncio.sleep(0)
+            fresh_server.resume()
+            await until_stored(client, ids[1998])
+            assert 1000 <= await commits(client) - before <= 1005
+
+
+async def test_a_commit_that_takes_too_long_is_a_timeout(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    async with Redis.from_url(fresh_server.url) as client, subscriber(fresh_server) as consumer:
+        [id] = await append(client, "t1")
+        event = await anext(consumer)
+        fresh_server.hang()
+        with pytest.raises(TimeoutError):
+            await consumer.commit(event)
+        fresh_server.resume()
+        await until_stored(client, id)
+
+
+# --- rights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "has_cursor"),
+    [(each, has) for each in ("-set", "-eval", "-get", "-xread") for has in (False, True)]
+    + [("-xinfo", False)],
+)
+async def test_a_right_that_is_missing_is_told_at_start(
+    missing: str, has_cursor: bool, server: RedisServer, client: Redis
+) -> None:
+    await append(client, "t1")
+    if has_cursor:
+        await client.set(KEY, "0-1")
+    await client.acl_setuser(
+        "limited", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", missing]
+    )
+    try:
+        url = server.url.replace("unix://", "unix://limited:secret@")
+        with pytest.raises(AccessRefused) as caught:
+            await Subscriber(url, STREAM, "audit").start()
+        assert "secret" not in str(caught.value)
+        assert "limited" not in str(caught.value)
+    finally:
+        await client.acl_deluser("limited")

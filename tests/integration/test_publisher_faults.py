@@ -1,0 +1,704 @@
+"""The publisher and real faults of real servers. After each the history has to add up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from histories import STREAM, History, numbered, stored_ids
+from mainflux_events import (
+    AccessRefused,
+    Backoff,
+    ConfigError,
+    EncodeError,
+    Publisher,
+    PublisherClosed,
+    ThingCreated,
+    Undelivered,
+)
+from mainflux_events.drain import BATCH_EVENTS
+from mainflux_events.testing import RedisServer, redis_server
+from support import no_clients_left, wait_until
+
+SHORT = Backoff(initial=0.01, maximum=0.05)
+LATE = 0.5  # seconds that closing may take beyond its bound
+
+
+def publisher_of(server: RedisServer, history: History | None = None, **settings: object) -> Publisher:
+    defaults: dict[str, object] = {
+        "backoff": SHORT,
+        "attempt_timeout": 0.3,
+        "buffer_size": 200_000,
+        "max_len": None,
+        "hooks": [] if history is None else history.recorder,
+    }
+    return Publisher(server.url, STREAM, **(defaults | settings))  # type: ignore[arg-type]
+
+
+async def stored(server: RedisServer) -> list[str]:
+    async with Redis.from_url(server.url) as client:
+        return await stored_ids(client)
+
+
+@contextlib.asynccontextmanager
+async def publishing(history: History, publisher: Publisher) -> AsyncIterator[None]:
+    """Publish all the while, as fast as other tasks allow."""
+
+    async def loop() -> None:
+        while True:
+            history.publish(publisher, 50)
+            await asyncio.sleep(0.001)
+
+    task = asyncio.create_task(loop())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def more_acknowledged(publisher: Publisher, events: int = 500) -> None:
+    before = publisher.stats.acknowledged
+    await wait_until(lambda: publisher.stats.acknowledged > before + events)
+
+
+# --- servers that die, hang, or are not there ---
+
+
+async def test_killed_and_restarted_with_its_data() -> None:
+    history = History()
+    async with redis_server(aof=True) as server:
+        async with publisher_of(server, history) as publisher, publishing(history, publisher):
+            for _ in range(3):
+                await more_acknowledged(publisher)
+                await server.kill()
+                await server.restart()
+            await more_acknowledged(publisher)
+        assert publisher.stats.reconnects >= 3
+        history.check(publisher, await stored(server), duplicates=3 * BATCH_EVENTS)
+        assert publisher.stats.undelivered == publisher.stats.dropped == 0
+
+
+async def test_killed_and_restarted_without_its_data(fresh_server: RedisServer) -> None:
+    history = History()
+    async with publisher_of(fresh_server, history) as publisher, publishing(history, publisher):
+        await more_acknowledged(publisher)
+        await fresh_server.kill()
+        await fresh_server.restart()
+        await more_acknowledged(publisher)
+    history.check(publisher, await stored(fresh_server), duplicates=BATCH_EVENTS, kept=False)
+    assert publisher.stats.acknowledged == publisher.stats.accepted
+
+
+async def test_a_server_that_hangs_never_makes_publish_wait(fresh_server: RedisServer) -> None:
+    history = History()
+    async with (
+        publisher_of(fresh_server, history, attempt_timeout=0.1) as publisher,
+        publishing(history, publisher),
+    ):
+        await more_acknowledged(publisher)
+        fresh_server.hang()
+        before = len(history.accepted)
+        await wait_until(lambda: publisher.stats.retries >= 2)
+        assert len(history.accepted) > before
+        fresh_server.resume()
+        await more_acknowledged(publisher)
+    # Each attempt may have left a batch in the sockets of the server.
+    history.check(publisher, await stored(fresh_server), duplicates=publisher.stats.retries * BATCH_EVENTS)
+    assert publisher.stats.acknowledged == publisher.stats.accepted
+
+
+async def test_nobody_there_at_start() -> None:
+    history = History()
+    async with redis_server(tcp=True) as server:
+        await server.kill()
+        async with publisher_of(server, history) as publisher:
+            history.publish(publisher, 100)
+            await wait_until(lambda: publisher.stats.retries >= 3)
+            await server.restart()
+            await publisher.flush(5.0)
+        history.check(publisher, await stored(server))
+        assert publisher.stats.acknowledged == 100
+        assert "cannot be reached" in history.recorder.retries[0].reason
+
+
+async def test_start_ends_within_one_attempt_where_the_server_hangs(fresh_server: RedisServer) -> None:
+    fresh_server.hang()
+    began = time.monotonic()
+    async with publisher_of(fresh_server, attempt_timeout=0.2, close_timeout=0.1):
+        assert time.monotonic() - began < 0.2 + LATE
+
+
+async def test_waits_grow_while_there_is_nobody_and_begin_again_after() -> None:
+    history = History()
+    backoff = Backoff(initial=0.02, maximum=0.1)
+    async with redis_server(tcp=True) as server:
+        async with publisher_of(server, history, backoff=backoff) as publisher:
+            for _ in range(2):
+                await server.kill()
+                history.publish(publisher)
+                began = len(history.recorder.retries)
+                await wait_until(lambda began=began: len(history.recorder.retries) > began + 5)  # type: ignore[misc]
+                await server.restart()
+                await publisher.flush(5.0)
+        attempts = [details.attempt for details in history.recorder.retries]
+        assert attempts[:6] == [1, 2, 3, 4, 5, 6]
+        again = attempts.index(1, 1)
+        assert attempts[again : again + 6] == [1, 2, 3, 4, 5, 6]
+        waits = [details.wait for details in history.recorder.retries]
+        assert max(waits) <= backoff.maximum
+        assert waits[5] >= backoff.maximum / 2
+        assert waits[again + 1] <= 2 * backoff.initial
+
+
+async def test_a_connection_closed_while_idle_is_not_noticed() -> None:
+    history = History()
+    async with redis_server() as server:
+        async with publisher_of(server, history, backoff=Backoff(30.0, 30.0)) as publisher:
+            for _ in range(5):
+                history.publish(publisher)
+                await publisher.flush(1.0)
+                await server.command("CLIENT", "KILL", "TYPE", "normal")
+        history.check(publisher, await stored(server))
+        assert publisher.stats.acknowledged == 5
+
+
+async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: RedisServer) -> None:
+    history = History()
+    slow = Backoff(30.0, 30.0)
+    async with publisher_of(fresh_server, history, backoff=slow, attempt_timeout=5.0) as publisher:
+        history.publish(publisher)
+        await publisher.flush(1.0)
+        await fresh_server.command("CLIENT", "PAUSE", 10_000, "WRITE")
+        history.publish(publisher)
+        await wait_until(lambda: publisher.stats.in_flight)
+        await fresh_server.command("CLIENT", "KILL", "TYPE", "normal")
+        await fresh_server.command("CLIENT", "UNPAUSE")
+        await publisher.flush(2.0)
+    [details] = history.recorder.retries
+    assert (details.attempt, details.wait) == (1, 0.0)
+    history.check(publisher, await stored(fresh_server), duplicates=1)
+
+
+async def test_connections_killed_under_load() -> None:
+    history = History()
+    async with redis_server() as server:
+        async with publisher_of(server, history) as publisher, publishing(history, publisher):
+            for _ in range(20):
+                await more_acknowledged(publisher, 100)
+                await server.command("CLIENT", "KILL", "TYPE", "normal")
+        history.check(publisher, await stored(server), duplicates=20 * BATCH_EVENTS)
+        assert publisher.stats.acknowledged == publisher.stats.accepted
+
+
+async def test_a_server_that_loads_its_data() -> None:
+    history = History()
+    slow = {"save": "3600 1", "key-load-delay": 500, "loading-process-events-interval-bytes": 1024}
+    async with redis_server(config=slow) as server:
+        async with publisher_of(server, history) as publisher:
+            await server.command("DEBUG", "POPULATE", 1000)
+            await server.stop()
+            await server.restart(loaded=False)
+            history.publish(publisher, 10)
+            await publisher.flush(5.0)
+        history.check(publisher, await stored(server))
+        assert publisher.stats.acknowledged == 10
+
+
+async def test_no_room_for_another_client(fresh_server: RedisServer) -> None:
+    history = History()
+    async with publisher_of(fresh_server, history) as publisher, Redis.from_url(fresh_server.url) as client:
+        await client.config_set("maxclients", 1)
+        await client.client_kill_filter(_type="normal", skipme=True)
+        history.publish(publisher)
+        await wait_until(lambda: publisher.stats.retries >= 3)
+        await client.config_set("maxclients", 100)
+        await publisher.flush(2.0)
+    history.check(publisher, await stored(fresh_server))
+    assert publisher.stats.acknowledged == 1
+
+
+# --- refusals ---
+
+
+async def flip(
+    server: RedisServer,
+    history: History,
+    publisher: Publisher,
+    on: tuple[object, ...],
+    off: tuple[object, ...],
+) -> None:
+    """Let the server refuse and accept in turn while the publisher is at full rate."""
+    async with (
+        Redis.from_url(server.url, single_connection_client=True) as client,
+        publishing(history, publisher),
+    ):
+        for _ in range(150):
+            await client.execute_command(*on)
+            await asyncio.sleep(0.001)
+            await client.execute_command(*off)
+            await asyncio.sleep(0.002)
+    await publisher.flush(10.0)
+
+
+async def test_order_is_kept_while_memory_runs_out_again_and_again(fresh_server: RedisServer) -> None:
+    history = History()
+    fast = Backoff(0.001, 0.002)
+    async with publisher_of(fresh_server, history, backoff=fast) as publisher:
+        maxmemory = ("CONFIG", "SET", "maxmemory")
+        await flip(fresh_server, history, publisher, (*maxmemory, 1), (*maxmemory, 0))
+    assert publisher.stats.retries > 20
+    assert all(details.reason.startswith("OOM") for details in history.recorder.retries)
+    history.check(publisher, await stored(fresh_server), duplicates=0)
+    assert publisher.stats.acknowledged == publisher.stats.accepted
+
+
+async def test_order_is_kept_while_the_server_is_read_only_again_and_again(fresh_server: RedisServer) -> None:
+    history = History()
+    fast = Backoff(0.001, 0.002)
+    async with publisher_of(fresh_server, history, backoff=fast) as publisher:
+        replicaof = ("REPLICAOF",)
+        await flip(fresh_server, history, publisher, (*replicaof, "127.0.0.1", 1), (*replicaof, "NO", "ONE"))
+    assert publisher.stats.retries > 20
+    history.check(publisher, await stored(fresh_server), duplicates=0)
+    assert publisher.stats.acknowledged == publisher.stats.accepted
+
+
+async def test_nothing_is_lost_while_replicas_are_missing(fresh_server: RedisServer) -> None:
+    history = History()
+    async with publisher_of(fresh_server, history) as publisher:
+        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 1)
+        history.publish(publisher, 10)
+        await wait_until(lambda: publisher.stats.retries >= 3)
+        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 0)
+        await publisher.flush(2.0)
+    assert history.recorder.retries[0].reason.startswith("NOREPLICAS")
+    history.check(publisher, await stored(fresh_server))
+
+
+async def test_a_key_of_another_type_at_start(server: RedisServer, client: Redis) -> None:
+    await client.set(STREAM, "x")
+    with pytest.raises(
+        ConfigError, match="the key 'mainflux.things' holds a string, not a stream; choose another"
+    ):
+        await Publisher(server.url, STREAM).start()
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_a_key_of_another_type_later_is_reported_and_costs_nothing(
+    server: RedisServer, client: Redis, count: int
+) -> None:
+    history = History()
+    async with publisher_of(server, history) as publisher:
+        await client.set(STREAM, "x")
+        history.publish(publisher, count)
+        await wait_until(lambda: publisher.stats.retries >= 3)
+        assert publisher.stats.undelivered == 0
+        await client.delete(STREAM)
+        await publisher.flush(2.0)
+    for details in history.recorder.retries:
+        assert details.reason.startswith("WRONGTYPE")
+        assert details.wait == SHORT.maximum
+    history.check(publisher, await stored(server))
+    assert publisher.stats.acknowledged == count
+
+
+@pytest.mark.parametrize("right", ["xadd", "multi", "exec"])
+async def test_rights_that_are_taken_away_cost_nothing(right: str) -> None:
+    history = History()
+    async with redis_server(tcp=True) as server:
+        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", "+xadd", "+multi", "+exec")
+        url = server.url.replace("redis://", "redis://writer:pw@")
+        settings = {"backoff": SHORT, "hooks": history.recorder, "max_len": None}
+        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
+            await server.command("ACL", "SETUSER", "writer", f"-{right}")
+            history.publish(publisher, 100)
+            if right != "multi":
+                await wait_until(lambda: publisher.stats.retries >= 3)
+                assert all("NOPERM" in details.reason for details in history.recorder.retries)
+                await server.command("ACL", "SETUSER", "writer", f"+{right}")
+            await publisher.flush(2.0)
+        history.check(publisher, await stored(server))
+        assert publisher.stats.acknowledged == 100
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_a_password_that_is_set_later_costs_nothing(fresh_server: RedisServer, count: int) -> None:
+    history = History()
+    async with publisher_of(fresh_server, history) as publisher, Redis.from_url(fresh_server.url) as client:
+        await client.config_set("requirepass", "later")
+        await client.client_kill_filter(_type="normal", skipme=True)
+        history.publish(publisher, count)
+        await wait_until(lambda: publisher.stats.retries >= 3)
+        assert publisher.stats.undelivered == 0
+        await client.config_set("requirepass", "")
+        await publisher.flush(2.0)
+    history.check(publisher, await stored(fresh_server))
+    assert publisher.stats.acknowledged == count
+
+
+async def test_credentials_that_change_are_given_anew() -> None:
+    history = History()
+    async with redis_server(tcp=True) as server:
+        await server.command("ACL", "SETUSER", "writer", "on", ">old", "~*", "+@all")
+        given = Redis(host="127.0.0.1", port=server.port or 0, username="writer", password="old")
+        settings = {"backoff": SHORT, "hooks": history.recorder}
+        async with Publisher(given, STREAM, **settings) as publisher:  # type: ignore[arg-type]
+            await server.command("ACL", "SETUSER", "writer", "resetpass", ">new")
+            await server.command("CLIENT", "KILL", "USER", "writer")
+            history.publish(publisher)
+            await wait_until(lambda: publisher.stats.retries >= 3)
+            await server.command("ACL", "SETUSER", "writer", ">old")
+            await publisher.flush(2.0)
+        history.check(publisher, await stored(server))
+
+
+async def test_a_server_without_transactions_is_refused() -> None:
+    async with redis_server(config={"rename-command": 'MULTI ""'}) as server:
+        with pytest.raises(ConfigError, match="the server does not know MULTI"):
+            await Publisher(server.url, STREAM).start()
+
+
+async def test_a_stream_that_takes_no_more_ids_is_reported_and_costs_nothing(
+    server: RedisServer, client: Redis
+) -> None:
+    history = History()
+    async with publisher_of(server, history) as publisher:
+        last = 2**64 - 1
+        await client.xadd(STREAM, {"id": "0000000"}, id=f"{last}-{last - 2}")
+        history.publish(publisher, 5)
+        await wait_until(lambda: publisher.stats.retries >= 3)
+        assert (publisher.stats.acknowledged, publisher.stats.undelivered) == (2, 0)
+        await client.delete(STREAM)
+        await publisher.flush(2.0)
+    assert await stored_ids(client) == history.accepted[2:]
+
+
+# --- limits of the server ---
+
+MIB = 1024 * 1024
+
+
+def sized(size: int) -> ThingCreated:
+    return ThingCreated(id="x" * size, group_id="", profile_id="")
+
+
+async def test_what_the_server_does_not_take_is_refused_at_publish() -> None:
+    async with redis_server(config={"proto-max-bulk-len": "1mb"}) as server:
+        async with publisher_of(server, max_event_bytes=4 * MIB) as publisher:
+            with pytest.raises(
+                EncodeError, match="a field is longer than the 1048576 bytes that the server takes"
+            ):
+                await publisher.publish(sized(MIB + 1))
+            await publisher.send(sized(MIB))
+        assert publisher.stats.accepted == publisher.stats.acknowledged == 1
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+async def test_what_the_server_no_longer_takes_is_given_up_and_the_rest_arrives(may_ask: bool) -> None:
+    history = History()
+    async with redis_server(tcp=True) as server:
+        rights = ("+xadd", "+multi", "+exec", "+config" if may_ask else "-config")
+        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", *rights)
+        url = server.url.replace("redis://", "redis://writer:pw@")
+        settings = {"backoff": SHORT, "hooks": history.recorder, "max_event_bytes": 4 * MIB}
+        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
+            await server.command("CONFIG", "SET", "proto-max-bulk-len", MIB)
+            await server.command("CLIENT", "KILL", "USER", "writer")
+            history.publish(publisher, 5)
+            publisher.publish_nowait(sized(3 * MIB))
+            history.publish(publisher, 5)
+            reason = (
+                "longer than the 1048576 bytes" if may_ask else "the server refuses it: ERR Protocol error"
+            )
+            with pytest.raises(Undelivered, match=f"1 event was not delivered: .*{reason}"):
+                await publisher.flush(10.0)
+        assert await stored(server) == history.accepted
+        [lost] = history.recorder.lost_undelivered
+        assert (lost.operation, publisher.stats.undelivered) == ("thing.create", 1)
+
+
+async def test_the_largest_events_that_are_accepted_arrive(server: RedisServer, client: Redis) -> None:
+    async with publisher_of(server) as publisher:
+        for _ in range(5):
+            publisher.publish_nowait(sized(MIB - 1000))
+        await publisher.flush(5.0)
+    assert await client.xlen(STREAM) == 5
+    assert publisher.stats.retries == 0
+
+
+async def test_many_fields_arrive(server: RedisServer, client: Redis) -> None:
+    from mainflux_events import wire
+
+    raw = [part for number in range(20_000) for part in (b"field%d" % number, b"x")]
+    async with publisher_of(server) as publisher:
+        await publisher.forward(wire.decode(raw))
+        await publisher.flush(5.0)
+    [(_, fields)] = await client.xrange(STREAM)
+    assert len(fields) == 20_000
+
+
+# --- closing ---
+
+State = Callable[[RedisServer, Publisher], Awaitable[object]]
+
+
+async def idle(_server: RedisServer, _publisher: Publisher) -> None:
+    pass
+
+
+async def full(_server: RedisServer, publisher: Publisher) -> None:
+    for number in range(10_000):
+        publisher.publish_nowait(numbered(number))
+
+
+async def hanging(server: RedisServer, publisher: Publisher) -> None:
+    await publisher.send(numbered(0))
+    server.hang()
+    publisher.publish_nowait(numbered(1))
+    await wait_until(lambda: publisher.stats.in_flight)
+
+
+async def hanging_while_connecting(server: RedisServer, publisher: Publisher) -> None:
+    await hanging(server, publisher)
+    await wait_until(lambda: publisher.stats.retries)
+
+
+async def gone(server: RedisServer, publisher: Publisher) -> None:
+    await server.kill()
+    publisher.publish_nowait(numbered(1))
+    await wait_until(lambda: publisher.stats.retries >= 2)
+
+
+async def refusing(server: RedisServer, publisher: Publisher) -> None:
+    await server.command("SET", STREAM, "x")
+    publisher.publish_nowait(numbered(1))
+    await wait_until(lambda: publisher.stats.retries)
+
+
+STATES = [idle, full, hanging, hanging_while_connecting, gone, refusing]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("close_timeout", [0, 0.2])
+async def test_close_ends_in_time_in_every_state(
+    fresh_server: RedisServer, state: State, close_timeout: float
+) -> None:
+    history = History()
+    publisher = publisher_of(
+        fresh_server, history, close_timeout=close_timeout, backoff=Backoff(5.0, 5.0), attempt_timeout=0.5
+    )
+    if state in (hanging_while_connecting, gone):
+        publisher = publisher_of(fresh_server, history, close_timeout=close_timeout)
+    await publisher.start()
+    await state(fresh_server, publisher)
+    began = time.monotonic()
+    await publisher.aclose()
+    assert time.monotonic() - began < close_timeout + LATE
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    stats = publisher.stats
+    assert (stats.buffered, stats.in_flight) == (0, 0)
+    assert stats.accepted == stats.acknowledged + stats.dropped + stats.undelivered
+    assert len(history.recorder.lost_undelivered) == stats.undelivered
+    if state in (hanging, hanging_while_connecting):
+        fresh_server.resume()
+    if state is not gone:
+        await no_clients_left(fresh_server)
+
+
+async def test_close_says_once_how_many_were_not_delivered(
+    fresh_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = History()
+    async with publisher_of(fresh_server, history, close_timeout=0.05) as publisher:
+        await fresh_server.kill()
+        history.publish(publisher, 7)
+    assert history.recorder.undelivered_ids() == history.accepted
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines == ["events_undelivered: 7 events for 'mainflux.things', because the publisher closed"]
+
+
+async def test_close_delivers_as_soon_as_it_can(fresh_server: RedisServer) -> None:
+    history = History()
+    slow = Backoff(20.0, 20.0)
+    async with publisher_of(fresh_server, history, close_timeout=5.0, backoff=slow) as publisher:
+        await fresh_server.command("CONFIG", "SET", "maxmemory", 1)
+        history.publish(publisher, 10)
+        await wait_until(lambda: publisher.stats.retries)
+        await fresh_server.command("CONFIG", "SET", "maxmemory", 0)
+    history.check(publisher, await stored(fresh_server))
+    assert publisher.stats.acknowledged == 10
+
+
+async def after_turns(turns: int, task: asyncio.Task[None]) -> None:
+    """Cancel a task after so many turns of the loop, and wait for its end."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=2.0)
+    assert task.done()
+
+
+async def nothing_left(server: RedisServer) -> None:
+    await wait_until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    gc.collect()
+    await no_clients_left(server)
+
+
+@pytest.mark.parametrize("state", [idle, full, refusing])
+async def test_a_close_that_is_cancelled_leaves_nothing(fresh_server: RedisServer, state: State) -> None:
+    for turns in range(21):
+        publisher = publisher_of(fresh_server, close_timeout=0.2)
+        await publisher.start()
+        await state(fresh_server, publisher)
+        await after_turns(turns, asyncio.create_task(publisher.aclose()))
+        if turns:
+            await nothing_left(fresh_server)
+            assert publisher.stats.buffered == publisher.stats.in_flight == 0
+        await publisher.aclose()
+        await nothing_left(fresh_server)
+        await fresh_server.command("DEL", STREAM)
+
+
+async def test_a_close_in_a_cancelled_scope_leaves_nothing(fresh_server: RedisServer) -> None:
+    for turns in range(21):
+        publisher = publisher_of(fresh_server, close_timeout=0.2)
+        await publisher.start()
+        await refusing(fresh_server, publisher)
+
+        async def close(publisher: Publisher = publisher, turns: int = turns) -> None:
+            with anyio.CancelScope() as scope:
+                asyncio.get_running_loop().call_soon(cancel_later, scope, turns)
+                await publisher.aclose()
+
+        def cancel_later(scope: anyio.CancelScope, turns: int) -> None:
+            if turns:
+                asyncio.get_running_loop().call_soon(cancel_later, scope, turns - 1)
+            else:
+                scope.cancel()
+
+        await close()
+        await nothing_left(fresh_server)
+        await fresh_server.command("DEL", STREAM)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing(fresh_server: RedisServer) -> None:
+    for turns in range(21):
+        publisher = publisher_of(fresh_server)
+        await after_turns(turns, asyncio.create_task(publisher.start()))
+        await publisher.aclose()
+        await nothing_left(fresh_server)
+
+
+async def until_refused(history: History, publisher: Publisher) -> None:
+    """Publish until that is refused."""
+    with contextlib.suppress(PublisherClosed):
+        while True:
+            history.publish(publisher)
+            await asyncio.sleep(0)
+
+
+async def test_publishing_while_it_closes_is_delivered_or_refused(server: RedisServer, client: Redis) -> None:
+    for turns in range(20):
+        history = History()
+        publisher = publisher_of(server, history)
+        await publisher.start()
+        racing = asyncio.create_task(until_refused(history, publisher))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await publisher.aclose()
+        await asyncio.wait_for(racing, 2.0)
+        history.check(publisher, await stored_ids(client))
+        assert publisher.stats.acknowledged == len(history.accepted)
+        await client.delete(STREAM)
+
+
+async def test_threads_that_publish_while_it_closes_are_delivered_or_refused(
+    server: RedisServer, client: Redis
+) -> None:
+    accepted: list[str] = []
+
+    def publish(first: int, publisher: Publisher) -> None:
+        with contextlib.suppress(PublisherClosed):
+            for number in range(first, first + 100_000):
+                publisher.publish_threadsafe(numbered(number))
+                accepted.append(numbered(number).id)
+
+    async with publisher_of(server) as publisher:
+        threads = [asyncio.create_task(asyncio.to_thread(publish, n * 100_000, publisher)) for n in range(3)]
+        await wait_until(lambda: len(accepted) > 100)
+    await asyncio.gather(*threads)
+    assert sorted(await stored_ids(client)) == sorted(accepted)
+
+
+# --- the background task ---
+
+
+async def killed_inside(publisher: Publisher) -> None:
+    """Let the background task die of what nobody foresaw."""
+
+    def broken(*_arguments: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    publisher._ledger.note_acknowledged = broken  # type: ignore[method-assign]
+    publisher.publish_nowait(numbered(1))
+    await wait_until(lambda: publisher._task is not None and publisher._task.done())
+
+
+async def test_a_dead_background_task_is_told_by_publish_and_close(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = History()
+    publisher = publisher_of(server, history)
+    await publisher.start()
+    await killed_inside(publisher)
+    with pytest.raises(PublisherClosed, match="died: ZeroDivisionError") as caught:
+        await publisher.publish(numbered(2))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    with pytest.raises(PublisherClosed, match="died: ZeroDivisionError"):
+        await publisher.flush()
+    with pytest.raises(PublisherClosed, match="died: ZeroDivisionError"):
+        await publisher.aclose()
+    assert history.recorder.undelivered_ids() == ["0000001"]
+    assert "publisher_died" in caplog.text
+
+
+async def test_run_raises_when_the_background_task_dies(server: RedisServer) -> None:
+    publisher = publisher_of(server)
+    running = asyncio.create_task(publisher.run())
+    await wait_until(lambda: publisher._task is not None)
+    await killed_inside(publisher)
+    with pytest.raises(PublisherClosed, match="died: ZeroDivisionError"):
+        await running
+
+
+async def test_who_waits_is_told_when_the_background_task_is_cancelled(fresh_server: RedisServer) -> None:
+    publisher = publisher_of(fresh_server, overflow="wait", buffer_size=1, attempt_timeout=5.0)
+    await publisher.start()
+    await hanging(fresh_server, publisher)
+    publisher.publish_nowait(numbered(2))
+    waiting = asyncio.create_task(publisher.publish(numbered(3)))
+    flushing = asyncio.create_task(publisher.flush())
+    await asyncio.sleep(0)
+    assert publisher._task is not None
+    publisher._task.cancel()
+    with pytest.raises(PublisherClosed, match="somebody cancelled the background task"):
+        await asyncio.wait_for(waiting, 2.0)
+    with pytest.raises(Undelivered, match="2 events"):
+        await asyncio.wait_for(flushing, 2.0)
+    with pytest.raises(PublisherClosed):
+        await publisher.aclose()
+
+
+async def test_wrong_credentials_leave_no_connection() -> None:
+    async with redis_server(password="pw") as server:
+        with pytest.raises(AccessRefused):
+            await Publisher(server.url.replace(":pw@", ":no@"), STREAM).start()
+        await no_clients_left(server)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from consuming import Recorder
+from mainflux_events import Action, ConfigError, OrgCreated, ThingRemoved, UnknownAction
+from mainflux_events.cursor import Cursor, Entry
+from mainflux_events.hooks import Observers
+from mainflux_events.sieve import MOST_WARNINGS, Sieve
+
+
+class SieveCounted(Action, tag="test.sieve.counted"):
+    count: int
+
+
+def entry(**fields: str) -> Entry:
+    return Cursor("audit", "things"), b"5-1", [part.encode() for pair in fields.items() for part in pair]
+
+
+def sieve(actions: Any = None, on_unknown: Any = "skip", *hooks: Recorder) -> Sieve:
+    return Sieve(actions, on_unknown, Observers(hooks))
+
+
+REMOVED = entry(operation="thing.remove", id="t1")
+UNKNOWN = entry(operation="nobody.knows", id="x")
+UNREADABLE = entry(operation="test.sieve.counted", count="many")
+
+
+def test_an_entry_becomes_an_event_that_knows_where_it_is_from() -> None:
+    event = sieve().event(REMOVED)
+    assert event is not None
+    assert (event.action, event.stream, event.id) == (ThingRemoved("t1"), "things", "5-1")
+    assert event.raw == ((b"operation", b"thing.remove"), (b"id", b"t1"))
+
+
+def test_an_unknown_operation_is_skipped_and_told() -> None:
+    seen = Recorder()
+    sifting = sieve(None, "skip", seen)
+    assert sifting.event(UNKNOWN) is None
+    assert (sifting.skipped, sifting.given_up) == (1, 0)
+    [details] = seen.of("skipped")
+    assert (details.stream, details.id, details.operation) == ("things", "5-1", "nobody.knows")
+    assert details.fields == ((b"operation", b"nobody.knows"), (b"id", b"x"))
+
+
+def test_there_is_one_warning_an_operation_which_names_the_cure(caplog: pytest.LogCaptureFixture) -> None:
+    sifting = sieve()
+    with caplog.at_level(logging.WARNING):
+        for each in (UNKNOWN, UNKNOWN, entry(operation="another"), UNKNOWN, entry(id="no operation")):
+            sifting.event(each)
+    assert [record.args for record in caplog.records] == [("nobody.knows",), ("another",), ("",)]
+    assert all('on_unknown="yield"' in record.getMessage() for record in caplog.records)
+    assert sifting.skipped == 5
+
+
+def test_warnings_of_ever_new_operations_come_to_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    sifting = sieve()
+    with caplog.at_level(logging.WARNING):
+        for number in range(MOST_WARNINGS + 10):
+            sifting.event(entry(operation=f"{number}" * 1000))
+    assert len(caplog.records) == MOST_WARNINGS
+    assert max(len(record.getMessage()) for record in caplog.records) < 400
+    assert sifting.skipped == MOST_WARNINGS + 10
+
+
+def test_an_unknown_operation_can_be_had() -> None:
+    event = sieve(None, "yield").event(UNKNOWN)
+    assert event is not None
+    assert event.action == UnknownAction("nobody.knows", {"id": "x"})
+
+
+def test_what_does_not_decode_is_given_up_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Recorder()
+    sifting = sieve(None, "skip", seen)
+    assert sifting.event(UNREADABLE) is None
+    assert (sifting.skipped, sifting.given_up) == (0, 1)
+    [details] = seen.of("skipped")
+    assert "count" in details.reason
+    assert "many" not in details.reason + caplog.text, "no payload in a message"
+    assert "5-1" in caplog.text
+
+
+def test_only_the_actions_that_were_asked_for_are_decoded() -> None:
+    sifting = sieve([OrgCreated])
+    assert sifting.event(REMOVED) is None
+    assert sifting.event(UNREADABLE) is None, "which does not even decode"
+    assert sifting.event(UNKNOWN) is None
+    assert sifting.event(entry(operation="org.create", id="o1")) is not None
+    assert (sifting.skipped, sifting.given_up) == (3, 0)
+
+
+def test_unknown_operations_come_beside_the_actions_that_were_asked_for() -> None:
+    sifting = sieve([OrgCreated], "yield")
+    assert sifting.event(REMOVED) is None
+    assert sifting.event(UNKNOWN) is not None
+
+
+def test_the_last_operation_of_an_entry_counts_for_the_filter_too() -> None:
+    doubled = (
+        Cursor("audit", "things"),
+        b"5-1",
+        [b"operation", b"org.create", b"operation", b"thing.remove"],
+    )
+    assert sieve([OrgCreated]).event(doubled) is None
+    assert sieve([ThingRemoved]).event(doubled) is not None
+
+
+@pytest.mark.parametrize("actions", [[Action], [UnknownAction], [int], ["thing.remove"], ThingRemoved, 5])
+def test_what_is_no_action_class_is_a_config_error(actions: Any) -> None:
+    with pytest.raises(ConfigError, match="actions"):
+        sieve(actions)
+
+
+@pytest.mark.parametrize("on_unknown", ["", "raise", None, ["skip"]])
+def test_on_unknown_is_one_of_two(on_unknown: Any) -> None:
+    with pytest.raises(ConfigError, match="on_unknown"):
+        sieve(None, on_unknown)
