@@ -41,28 +41,40 @@ class Buffer:
         # Events whose callers wait for room, in their order; each future gets the event's position.
         self._waiting: deque[tuple[bytes, asyncio.Future[int]]] = deque()
         self.may_wait = overflow == "wait"
-        self.half = size // 2
+        # How many events were ever put into the queue, and how many have left it: the positions of the next event
+        # and of the queue's oldest. And how many were never queued, but dropped.
         self.queued = 0
-        self.accepted = 0
+        self._left = 0
+        self._refused = 0
         self.in_flight: list[bytes] = []
         self.first_in_flight = 0
 
     def __len__(self) -> int:
-        return self._queue.qsize()
+        return self.queued - self._left
+
+    @property
+    def accepted(self) -> int:
+        """How many events were taken in, be it to be dropped."""
+        return self.queued + self._refused
 
     @property
     def unsettled(self) -> int:
         """How many events are buffered or in flight."""
-        return self._queue.qsize() + len(self.in_flight)
+        return self.queued - self._left + len(self.in_flight)
 
     @property
     def oldest(self) -> int:
         """The position of the oldest event that is not settled; where there is none, that of the next event."""
-        return self.first_in_flight if self.in_flight else self.queued - self._queue.qsize()
+        return self.first_in_flight if self.in_flight else self._left
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it is over half full, in events or in bytes."""
+        return (self.queued - self._left) * 2 > self._size or self._held * 2 > self._size_bytes
 
     def fits(self, size: int) -> bool:
         """Whether an event of this many bytes has room."""
-        return self._queue.qsize() < self._size and self._held + size <= self._size_bytes
+        return self.queued - self._left < self._size and self._held + size <= self._size_bytes
 
     def put(self, packed: bytes) -> int | None:
         """Accept an event. Gives its position, None where it was dropped at once.
@@ -75,11 +87,11 @@ class Buffer:
                 while not self.fits(len(packed)):
                     self._drop_oldest()
             elif self._overflow == "drop_newest":
-                self.accepted += 1
+                self._refused += 1
                 self._dropped(None, packed)
                 return None
             else:
-                raise BufferFull(self._queue.qsize(), self._held)
+                raise BufferFull(len(self), self._held)
         return self._put(packed)
 
     async def put_when_room(self, packed: bytes) -> int | None:
@@ -101,14 +113,14 @@ class Buffer:
     def _put(self, packed: bytes) -> int:
         self._queue.put_nowait(packed)
         self._held += len(packed)
-        self.accepted += 1
-        self.queued += 1
-        return self.queued - 1
+        position = self.queued
+        self.queued = position + 1
+        return position
 
     def _drop_oldest(self) -> None:
-        position = self.queued - self._queue.qsize()
         packed = self._queue.get_nowait()
         self._held -= len(packed)
+        position, self._left = self._left, self._left + 1
         self._dropped(position, packed)
 
     async def next_batch(self, events: int, size: int) -> None:
@@ -116,18 +128,19 @@ class Buffer:
 
         Cancelled, it leaves everything where it was.
         """
-        first = await self._queue.get()
-        self.first_in_flight = self.queued - self._queue.qsize() - 1
-        batch = self.in_flight
-        batch.append(first)
-        taken = len(first)
+        packed = await self._queue.get()
+        self.first_in_flight = self._left
+        batch = [packed]
+        taken = len(packed)
         get = self._queue.get_nowait
-        for _ in range(min(self._queue.qsize(), events - 1)):
+        for _ in range(min(len(self), events) - 1):
             if taken >= size:
                 break
             packed = get()
             taken += len(packed)
             batch.append(packed)
+        self.in_flight = batch
+        self._left += len(batch)
         self._held -= taken
         if self._waiting:
             self._admit()
@@ -160,8 +173,8 @@ class Buffer:
         """Empty the buffer: everything that is in flight or waits for its turn, with its position."""
         rest = list(enumerate(self.in_flight, self.first_in_flight))
         self.settle(len(self.in_flight))
-        while not self._queue.empty():
-            position = self.queued - self._queue.qsize()
-            rest.append((position, self._queue.get_nowait()))
+        while len(self):
+            rest.append((self._left, self._queue.get_nowait()))
+            self._left += 1
         self._held = 0
         return rest

@@ -9,6 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from . import values
 from .actions import PLATFORM_ACTIONS
 from .errors import ConfigError, EncodeError
-from .events import OPERATION, Action, action_classes
+from .events import OPERATION, Action, Event, Identity, action_classes
 from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
@@ -189,14 +190,24 @@ class Codec:
 
     Attributes:
         pack: (action, identity, org_id, group_id, occurred_at, heads, text) to the packed command.
-        unpack: (fields, text) to the action.
+        unpack: (values, text, entry) to the event; the values as `names` has them, None for what is not there.
+        names: the fields that are known, in the order that they are written in.
+        shapes: what takes the values out of an entry (with a None behind it) whose names come in a certain order.
     """
 
     def __init__(self, action: type[Action]) -> None:
         self.action = action
         self.forms = _forms(action)
         self.pack: Callable[..., bytes] = _compile("pack", *_pack_source(action, self.forms))
-        self.unpack: Callable[..., Action] = _compile("unpack", *_unpack_source(action, self.forms))
+        self.unpack: Callable[..., Event] = _compile("unpack", *_unpack_source(action, self.forms))
+        self.names = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
+        self.shapes: dict[tuple[bytes, ...], Callable[[list[Any]], tuple[Any, ...]]] = {}
+
+    def learn(self, shape: tuple[bytes, ...]) -> None:
+        """Remember this order of names: what is written by this package comes in few, and then needs no mapping."""
+        if len(self.shapes) < MOST_SHAPES and len(set(shape)) == len(shape):
+            places = [2 * shape.index(name) + 1 if name in shape else -1 for name in self.names]
+            self.shapes[shape] = itemgetter(*places)
 
     def explain_unwritable(self, action: Action) -> None:
         """Raise EncodeError for the field that cannot be written, if there is one."""
@@ -234,6 +245,10 @@ def _compile(name: str, lines: list[str], names: dict[str, Any]) -> Any:
     # Of the user's own the source holds nothing but names of attributes, which are identifiers.
     exec("\n".join(lines), namespace)  # noqa: S102
     return namespace[name]
+
+
+# How many orders of an action's fields are remembered. The Go side writes them in any.
+MOST_SHAPES: Final = 64
 
 
 def _name(name: str | bytes) -> bytes:
@@ -289,31 +304,42 @@ def _triples(fields: list[tuple[str, str]]) -> str:
 
 
 def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:
-    names: dict[str, Any] = {"Action": action}
-    lines = ["def unpack(fields, text):", "    get = fields.get", "    return Action("]
+    names: dict[str, Any] = {"Action": action, "Event": Event, "Identity": Identity, "NOBODY": Identity()}
+    names["time_of"] = values.time_of
     # Positions are quicker than keywords.
     keyword_only = {
         name
         for name, parameter in inspect.signature(action).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+    arguments = []
     for number, form in enumerate(forms):
-        names |= {f"N{number}": form.name.encode(), f"read{number}": form.read}
-        names |= {f"D{number}": form.default, f"factory{number}": form.factory}
-        read = "text" if form.text else f"read{number}"
-        if not form.required:
+        names |= {f"read{number}": form.read, f"D{number}": form.default, f"factory{number}": form.factory}
+        value = f"{'text' if form.text else f'read{number}'}(v{number})"
+        if form.lenient and form.required:
+            value = f"{value} if v{number} is not None else ''"
+        elif not form.required:
             default = f"D{number}" if form.factory is msgspec.NODEFAULT else f"factory{number}()"
-            value = f"{read}(value) if (value := get(N{number})) is not None else {default}"
-        elif form.lenient:
-            value = f"{read}(get(N{number}, b''))"
-        else:
-            value = f"{read}(fields[N{number}])"
+            value = f"{value} if v{number} is not None else {default}"
         keyword = f"{form.attribute}=" if form.attribute in keyword_only else ""
-        lines.append(f"        {keyword}{value},")
-    return [*lines, "    )"], names
+        arguments.append(f"{keyword}{value}")
+    lines = [
+        "def unpack(values, text, entry):",
+        f"    {''.join(f'v{number}, ' for number in range(len(forms)))}org_id, group_id, user, email, moment = values",
+        "    return Event(",
+        f"        Action({', '.join(arguments)}),",
+        "        Identity(text(user or b''), text(email or b'')) if user or email else NOBODY,",
+        "        text(org_id) if org_id else '',",
+        "        text(group_id) if group_id else '',",
+        "        time_of(moment) if moment is not None else None,",
+        "        entry,",
+        "    )",
+    ]
+    return lines, names
 
 
 CODECS: dict[type[Action], Codec] = {}
+_classes: Final = action_classes()
 
 
 def codec_of(action: type[Action]) -> Codec:
@@ -330,5 +356,5 @@ def codec_of(action: type[Action]) -> Codec:
 
 def codec_for(operation: bytes) -> Codec | None:
     """The codec of the class that is known for an operation."""
-    action = action_classes().get(values.text_of(operation))
-    return None if action is None else codec_of(action)
+    action = _classes.get(operation)
+    return None if action is None else CODECS.get(action) or codec_of(action)

@@ -91,10 +91,11 @@ class Committer:
 
     # --- when ---
 
-    def finished(self, now: float) -> None:
-        """An entry is handled or passed over, at this time of `time.monotonic`: store that now or soon."""
+    def finished(self, cursor: Cursor, id: bytes, now: float) -> None:
+        """The entry is handled or passed over, at this time of `time.monotonic`: store that now or soon."""
+        cursor.finish(id)
         policy = self._policy
-        if policy.every_turn and self._turned:
+        if self._turned and policy.every_turn:
             self.write()
             return
         self._pending += 1

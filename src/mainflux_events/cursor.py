@@ -181,7 +181,6 @@ class Cursor:
 
     Attributes:
         stream, key: of the stream, and of the cursor.
-        handled: the ID of the last handled entry, "" while it is not known where reading begins.
         anchor: what is known of the entries up to a handled one; None before it ever was.
         finished: how many entries were finished since then.
     """
@@ -189,7 +188,7 @@ class Cursor:
     def __init__(self, name: str, stream: str) -> None:
         self.stream = stream
         self.key = cursor_key(name, stream)
-        self.handled = ""
+        self._handled = b""
         self.anchor: Anchor | None = None
         self.finished = 0
         self._stored = ""
@@ -211,11 +210,17 @@ class Cursor:
 
     def attach(self, id: str) -> None:
         """This is stored, and reading goes on behind it."""
-        self.handled = self._sent = self._stored = self._expected = id
+        self._handled = id.encode()
+        self._sent = self._stored = self._expected = id
 
-    def finish(self, id: str) -> None:
+    @property
+    def handled(self) -> str:
+        """The ID of the last handled entry, "" while it is not known where reading begins."""
+        return self._handled.decode()
+
+    def finish(self, id: bytes) -> None:
         """The entry is handled, or passed over."""
-        self.handled = id
+        self._handled = id
         self.finished += 1
 
     @property

@@ -23,7 +23,7 @@ _RESERVED = {OPERATION, "occurred_at", "traceparent", "tracestate", "baggage"}
 _RESERVED_PREFIXES = ("evt_", "jwt_", "dlq_")
 
 # The class of each operation. A class that is defined again (a reloaded module, a notebook's cell) takes its place.
-_classes: dict[str, type[Action]] = {}
+_classes: dict[bytes, type[Action]] = {}
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +62,7 @@ class _ActionMeta(msgspec.StructMeta):
         _refuse_form(made)
         _refuse_taken(made, operation)
         made.operation = operation
-        _classes[operation] = made
+        _classes[operation.encode()] = made
         return made  # type: ignore[no-any-return]
 
 
@@ -86,7 +86,7 @@ def _refuse_form(made: type[Action]) -> None:
 
 
 def _refuse_taken(made: type[Action], operation: str) -> None:
-    other = _classes.get(operation)
+    other = _classes.get(operation.encode())
     if other and (other.__module__, other.__qualname__) != (made.__module__, made.__qualname__):
         raise ConfigError(
             f"action {made.__name__}: the operation {operation!r} is that of "
@@ -186,7 +186,7 @@ class Event(msgspec.Struct, frozen=True):
         return f"Event({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-def action_classes() -> Mapping[str, type[Action]]:
+def action_classes() -> Mapping[bytes, type[Action]]:
     """The known action classes by their operations: the ten of the platform, and the user's own."""
     return _classes
 

@@ -144,7 +144,8 @@ class LeaseLostDetails(msgspec.Struct, frozen=True):
 class Hooks:
     """Base class of observers. The methods are called on the event loop and are not awaited: they must be quick.
 
-    One that raises is logged and does no harm.
+    One that raises is logged and does no harm. One that publishes again what was dropped from a full buffer makes that
+    buffer drop the next: hand it to something that waits.
     """
 
     def dropped(self, details: DroppedDetails) -> None:

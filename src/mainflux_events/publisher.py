@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from asyncio import _get_running_loop
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -17,7 +18,7 @@ from anyio.abc import TaskStatus
 
 from . import wire
 from .buffer import Buffer, Overflow
-from .drain import MIB, Drain, exceeds
+from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain, exceeds
 from .errors import ConfigError, EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
@@ -86,6 +87,7 @@ class Publisher:
         self.stream = stream
         self._append = Append(stream, max_len)
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)
+        self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
         self._close_timeout = close_timeout
         observers = Observers(hooks)
         self._ledger = Ledger(stream, self._append, observers)
@@ -128,14 +130,14 @@ class Publisher:
             await buffer.put_when_room(packed)
         else:
             buffer.put(packed)
-        if len(buffer) > buffer.half or not buffer.accepted % TURN_EVERY:
+        if buffer.crowded or not buffer.queued % TURN_EVERY:
             await asyncio.sleep(0)
 
     def publish_nowait(self, event: Event | Action) -> None:
         """Accept an event into memory, without giving the loop a turn. With `overflow="wait"` it raises BufferFull.
 
         Raises:
-            As `publish`.
+            EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`.
         """
         self._buffer.put(self._packed(event))
 
@@ -145,13 +147,13 @@ class Publisher:
         It encodes in the calling thread, and waits until the event loop has taken the event.
 
         Raises:
-            As `publish`, in the calling thread.
+            EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`, in the calling thread.
             RuntimeError: called on the event loop itself, where `publish_nowait` is to be used.
         """
         loop = self._loop
         if loop is None:
             raise NotStarted(f"the publisher of {self.stream!r}")
-        if _running_loop() is loop:
+        if _get_running_loop() is loop:
             raise RuntimeError(
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
             )
@@ -178,7 +180,7 @@ class Publisher:
 
         Raises:
             Undelivered: the event was dropped or given up.
-            As `publish`.
+            EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`.
         """
         position = await self._accept(self._packed(event))
         if position is None:
@@ -190,7 +192,7 @@ class Publisher:
 
         Raises:
             EncodeError: the event was not received, or is too large.
-            As `publish`.
+            BufferFull, NotStarted, PublisherClosed: as `publish`.
         """
         self._check_open()
         if not isinstance(event, Event) or not event.raw:
@@ -227,12 +229,13 @@ class Publisher:
         )
 
     def _packed(self, event: Event | Action) -> bytes:
-        self._check_open()
+        if self._open_on is None or self._open_on is not _get_running_loop():
+            self._check_open()
         return self._encoded(event)
 
     def _encoded(self, event: Event | Action) -> bytes:
         packed = wire.encode(event, self._append)
-        if len(packed) > self._max_event_bytes or len(packed) > self._drain.argument_limit:
+        if len(packed) > self._always_fits:
             operation = event.action.operation if isinstance(event, Event) else event.operation
             self._bounded(operation, packed)
         return packed
@@ -262,7 +265,7 @@ class Publisher:
         loop = self._open_on
         if loop is None:
             self._refuse()
-        if loop is not _running_loop():
+        if loop is not _get_running_loop():
             raise self._elsewhere()
 
     def _elsewhere(self) -> RuntimeError:
@@ -373,16 +376,10 @@ class Publisher:
         """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.
 
         Raises:
-            As `start`; PublisherClosed, where the background task died.
+            AccessRefused, ConfigError: as `start`.
+            PublisherClosed: the background task died.
         """
         async with self:
             assert self._task is not None
             task_status.started(self)
             await asyncio.wait([self._task])
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

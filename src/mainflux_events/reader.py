@@ -18,7 +18,7 @@ from .resp import command
 # slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
 # the garbage collector. At a distance from the server they grow, until they outlast a round trip.
 FIRST_ENTRIES: Final = 10
-SHORT_ENTRIES: Final = 250
+SHORT_ENTRIES: Final = 500
 MOST_ENTRIES: Final = 4000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 

@@ -61,7 +61,7 @@ class Sieve:
             logger.error("event_given_up: %s", error)
             self._report(entry, error.operation, str(error))
             return None
-        if self._on_unknown == "skip" and isinstance(event.action, UnknownAction):
+        if type(event.action) is UnknownAction and self._on_unknown == "skip":
             self.skipped += 1
             self._skip_unknown(entry, event.action.operation)
             return None

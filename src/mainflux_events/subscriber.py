@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NoReturn, Self
 
 import anyio
 from anyio.abc import TaskStatus
@@ -30,7 +31,7 @@ from .reader import Inbox, Reader
 from .refusals import Refusal
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
-from .tasks import end
+from .tasks import conclude, end
 
 # The waits between attempts to reach the server, and how long it may be silent: the reference's.
 BACKOFF: Final = Backoff()
@@ -103,7 +104,7 @@ class Subscriber:
         self._in_hand: Entry | None = None
         self._consumer: weakref.ref[_Events] | None = None
         self._asking = False
-        self._received = self._handled = self._retried = self._given_up = 0
+        self._handled = self._retried = self._given_up = 0
         self._since_turn = 0
         self._turned_at = 0.0
 
@@ -138,7 +139,7 @@ class Subscriber:
 
         Raises:
             HandlerFailed: as `on_failure` says.
-            As `start`.
+            EventsError: what `start` raises, where it starts the subscriber.
         """
         dispatch = Dispatch(
             handler, retry=retry, timeout=timeout, on_failure=on_failure, observers=self._observers
@@ -189,7 +190,6 @@ class Subscriber:
             # It was handed out and not handled, so it comes again.
             self._entries.appendleft(self._in_hand)
             self._in_hand = None
-            self._received -= 1
         return events
 
     def _left(self, _: object) -> None:
@@ -199,37 +199,35 @@ class Subscriber:
 
     async def _next(self) -> Event:
         """Commit the event in hand, and give the next. Cancelled, it has taken nothing."""
-        self._check_started()
-        if self._asking:
-            raise RuntimeError(_BUSY)
-        self._asking = True
-        try:
-            now = time.monotonic()
-            if self._in_hand is not None and self._state == "started":
-                self._handled += 1
-                self._finish_in_hand(now)
-            while True:
-                if self._since_turn >= TURN_EVENTS or now - self._turned_at >= TURN_SECONDS:
-                    now = await self._turn()
-                if self._state == "closed":
-                    raise StopAsyncIteration
-                if not self._entries:
-                    await self._refill()
-                    now = time.monotonic()
-                    continue
-                self._since_turn += 1
-                self._received += 1
-                entry = self._in_hand = self._entries.popleft()
-                event = self._sieve.event(entry)
-                if event is not None:
-                    return event
-                self._finish_in_hand(now)
-        finally:
-            self._asking = False
+        if self._asking or self._loop is not _get_running_loop():
+            self._refuse()
+        now = time.monotonic()
+        if self._in_hand is not None and self._state == "started":
+            self._handled += 1
+            self._finish_in_hand(now)
+        while True:
+            if self._since_turn >= TURN_EVENTS or now - self._turned_at >= TURN_SECONDS:
+                now = await self._turn()
+            if self._state == "closed":
+                raise StopAsyncIteration
+            if not self._entries:
+                await self._refill()
+                now = time.monotonic()
+                continue
+            self._since_turn += 1
+            entry = self._in_hand = self._entries.popleft()
+            event = self._sieve.event(entry)
+            if event is not None:
+                return event
+            self._finish_in_hand(now)
 
     async def _turn(self) -> float:
         """Give the event loop a turn; since no handler awaits it, it is no reason to commit each event."""
-        await asyncio.sleep(0)
+        self._asking = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._asking = False
         self._since_turn = 0
         self._turned_at = time.monotonic()
         for committer in self._committing:
@@ -237,8 +235,12 @@ class Subscriber:
         return self._turned_at
 
     async def _refill(self) -> None:
-        waited = self._inbox.empty()
-        item = await self._inbox.get()
+        self._asking = True
+        try:
+            waited = self._inbox.empty()
+            item = await self._inbox.get()
+        finally:
+            self._asking = False
         if isinstance(item, tuple):
             reader, entries = item
             self._entries.extend(entries)
@@ -253,20 +255,20 @@ class Subscriber:
         assert self._in_hand is not None
         cursor, id, _ = self._in_hand
         self._in_hand = None
-        cursor.finish(id.decode())
-        self._committers[cursor].finished(now)
+        self._committers[cursor].finished(cursor, id, now)
 
     # --- looking ---
 
     @property
     def stats(self) -> SubscriberStats:
         """The counts as they are now."""
+        skipped, given_up = self._sieve.skipped, self._sieve.given_up + self._given_up
         return SubscriberStats(
-            received=self._received,
+            received=self._handled + skipped + given_up + (self._in_hand is not None),
             handled=self._handled,
-            skipped=self._sieve.skipped,
+            skipped=skipped,
             retried=self._retried,
-            given_up=self._sieve.given_up + self._given_up,
+            given_up=given_up,
         )
 
     async def lag(self) -> dict[str, Lag]:
@@ -301,7 +303,7 @@ class Subscriber:
         except BaseException:
             self._state = "closed"
             with anyio.CancelScope(shield=True):
-                await self._disconnect()
+                await conclude([part.disconnect() for part in self._parts])
             raise
         for part in self._parts:
             task = self._loop.create_task(part.run(), name=f"mainflux_events {self.name}")
@@ -355,13 +357,7 @@ class Subscriber:
             try:
                 await end(self._tasks)
             finally:
-                await self._disconnect()
-
-    async def _disconnect(self) -> None:
-        # In tasks of their own: a cancellation of this one leaves them to end in the next turns of the loop.
-        ends = [asyncio.create_task(part.disconnect()) for part in self._parts]
-        if ends:
-            await asyncio.wait(ends)
+                await conclude([part.disconnect() for part in self._parts])
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -375,12 +371,18 @@ class Subscriber:
             await self.aclose()
 
     def _check_started(self) -> None:
-        if self._state == "new":
+        if self._loop is not _get_running_loop():
+            self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        """Raise why nothing can be asked for now."""
+        if self._loop is None:
             raise NotStarted(f"the subscriber {self.name!r}")
-        if asyncio.get_running_loop() is not self._loop:
+        if self._loop is not _get_running_loop():
             raise RuntimeError(
                 f"the subscriber {self.name!r} belongs to another event loop; make one for each"
             )
+        raise RuntimeError(_BUSY)
 
 
 _BUSY: Final = "this subscriber is being consumed already: one loop or run at a time"

@@ -1,9 +1,9 @@
-"""The end of background tasks."""
+"""The end of background tasks, and of what they worked with."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 # How long the end of a cancelled task is waited for, and how often it is cancelled meanwhile: on Python 3.11 a
@@ -20,3 +20,9 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=CANCEL_EVERY)
+
+
+async def conclude(endings: Collection[Awaitable[None]]) -> None:
+    """Wait for several endings, in tasks of their own: cancelled, it leaves them to end in the next turns."""
+    if endings:
+        await asyncio.wait([asyncio.ensure_future(ending) for ending in endings])

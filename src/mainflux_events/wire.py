@@ -7,8 +7,8 @@ the envelope. Redis keeps entries that repeat their predecessor's names in less 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from . import values
 from .codec import CODECS, ENVELOPE, Codec, Fields, codec_for, codec_of
@@ -17,7 +17,7 @@ from .events import OPERATION, Action, Event, Identity, UnknownAction, acting
 from .resp import bulk
 
 _OPERATION: Final = OPERATION.encode()
-_NOBODY: Final = Identity()
+_NONE: Final[list[Any]] = [None]
 
 
 def encode(event: Event | Action, heads: Mapping[int, bytes]) -> bytes:
@@ -100,45 +100,47 @@ def decode(entry: list[bytes], stream: str = "", id: str = "") -> Event:
     Raises:
         DecodeError: the fields are not those of the action; the platform's own always are.
     """
+    source = (stream, id, entry)
+    # As this package writes them: the operation first, and then in an order that was met before.
+    if entry and entry[0] == _OPERATION and (codec := codec_for(entry[1])) is not None:
+        values_of = codec.shapes.get(tuple(entry[::2]))
+        if values_of is not None:
+            try:
+                return codec.unpack(values_of(entry + _NONE), bytes.decode, source)
+            except Exception:  # noqa: S110 - read again below, slowly
+                pass
+    return _decode_any(source)
+
+
+def _decode_any(source: tuple[str, str, list[bytes]]) -> Event:
+    stream, id, entry = source
     fields = fields_of(entry)
-    operation = fields.get(_OPERATION, b"")
-    codec = codec_for(operation)
+    codec = codec_for(fields.get(_OPERATION, b""))
+    if codec is None:
+        return _unknown(fields, source)
+    if entry[0] == _OPERATION:
+        codec.learn(tuple(entry[::2]))
+    known = tuple(map(fields.get, codec.names))
     try:
-        return _event(codec, fields, bytes.decode, (stream, id, entry))
+        return codec.unpack(known, bytes.decode, source)
     except Exception:
         # Bytes that are not UTF-8 somewhere, or what the action does not take: the slow way tells them apart.
-        return _decode_carefully(codec, fields, (stream, id, entry))
+        try:
+            return codec.unpack(known, values.text_of, source)
+        except Exception:
+            field, reason = codec.explain_unreadable(fields)
+            raise DecodeError(codec.action.operation, field, reason, stream, id) from None
 
 
-def _decode_carefully(codec: Codec | None, fields: Fields, entry: tuple[str, str, list[bytes]]) -> Event:
-    try:
-        return _event(codec, fields, values.text_of, entry)
-    except Exception:
-        assert codec is not None, "without one all is text, which always reads"
-        field, reason = codec.explain_unreadable(fields)
-        raise DecodeError(codec.action.operation, field, reason, entry[0], entry[1]) from None
-
-
-def _event(
-    codec: Codec | None, fields: Fields, text: Callable[[bytes], str], entry: tuple[str, str, list[bytes]]
-) -> Event:
-    get = fields.get
-    action = _unknown(fields, text) if codec is None else codec.unpack(fields, text)
-    user, email = get(b"jwt_identity_user_id", b""), get(b"jwt_identity_user_email", b"")
-    moment = get(b"occurred_at")
+def _unknown(fields: Fields, source: tuple[str, str, list[bytes]]) -> Event:
+    text = {values.text_of(name): values.text_of(value) for name, value in fields.items()}
+    operation = text.pop(OPERATION, "")
+    org_id, group_id, user, email, moment = (text.pop(name.decode(), "") for name in ENVELOPE.values())
     return Event(
-        action,
-        Identity(text(user), text(email)) if user or email else _NOBODY,
-        text(get(b"evt_org_id", b"")),
-        text(get(b"evt_group_id", b"")),
-        None if moment is None else values.time_of(moment),
-        entry,
-    )
-
-
-def _unknown(fields: Fields, text: Callable[[bytes], str]) -> UnknownAction:
-    envelope = {_OPERATION, *ENVELOPE.values()}
-    return UnknownAction(
-        text(fields.get(_OPERATION, b"")),
-        {text(name): text(value) for name, value in fields.items() if name not in envelope},
+        UnknownAction(operation, text),
+        Identity(user, email),
+        org_id,
+        group_id,
+        values.time_of(moment.encode("utf-8", "surrogateescape")),
+        source,
     )

@@ -41,7 +41,7 @@ def test_an_action_requires_what_the_reference_always_writes(action: type[Action
 
 @pytest.mark.parametrize("action", PLATFORM_ACTIONS, ids=lambda action: action.operation)
 def test_an_action_is_known_by_its_operation(action: type[Action]) -> None:
-    assert action_classes()[action.operation] is action
+    assert action_classes()[action.operation.encode()] is action
 
 
 def test_an_action_can_be_matched() -> None:

@@ -190,7 +190,7 @@ def attached(id: str = "1-0") -> Cursor:
 
 def sent(cursor: Cursor, *ids: str) -> None:
     for id in ids:
-        cursor.finish(id)
+        cursor.finish(id.encode())
         cursor.commit(by_text=False)
 
 
@@ -206,7 +206,7 @@ def test_a_new_cursor_is_settled() -> None:
 
 def test_a_finished_entry_is_due_until_it_is_sent_and_settled_when_it_is_answered() -> None:
     cursor = attached()
-    cursor.finish("2-0")
+    cursor.finish(b"2-0")
     assert (cursor.due, cursor.settled) == (True, False)
     cursor.commit(by_text=False)
     assert (cursor.due, cursor.settled) == (False, False)
@@ -216,9 +216,9 @@ def test_a_finished_entry_is_due_until_it_is_sent_and_settled_when_it_is_answere
 
 def test_each_commit_expects_the_one_before_it() -> None:
     cursor = attached()
-    cursor.finish("2-0")
+    cursor.finish(b"2-0")
     assert expected(cursor.commit(by_text=False)) == b"1-0"
-    cursor.finish("3-0")
+    cursor.finish(b"3-0")
     assert expected(cursor.commit(by_text=False)) == b"2-0"
 
 
@@ -227,7 +227,7 @@ def test_only_the_first_commit_expects_nothing() -> None:
     cursor = Cursor("audit", "things")
     assert expected(cursor.first_commit("1-0")) == b""
     cursor.attach("1-0")
-    cursor.finish("2-0")
+    cursor.finish(b"2-0")
     cursor.reattach(None)
     assert expected(cursor.commit(by_text=False)) == b"0-0"
 
@@ -297,7 +297,7 @@ def info(
 
 def finish(cursor: Cursor, *milliseconds: int) -> None:
     for each in milliseconds:
-        cursor.finish(f"{each}-0")
+        cursor.finish(b"%d-0" % each)
 
 
 @pytest.mark.parametrize("added", [None, 10])
