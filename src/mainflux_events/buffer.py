@@ -40,14 +40,14 @@ class Buffer:
         self._held = 0
         # Events whose callers wait for room, in their order; each future gets the event's position.
         self._waiting: deque[tuple[bytes, asyncio.Future[int]]] = deque()
-        self.may_wait = overflow == "wait"
+        self.may_wait: bool = overflow == "wait"
         # How many events were ever put into the queue, and how many have left it: the positions of the next event
         # and of the queue's oldest. And how many were never queued, but dropped.
-        self.queued = 0
+        self.queued: int = 0
         self._left = 0
         self._refused = 0
         self.in_flight: list[bytes] = []
-        self.first_in_flight = 0
+        self.first_in_flight: int = 0
 
     def __len__(self) -> int:
         return self.queued - self._left

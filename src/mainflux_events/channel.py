@@ -70,7 +70,7 @@ class Channel(asyncio.Protocol):
         self._reason = "the server closed the connection"
         self._loop = asyncio.get_running_loop()
         self._heard = 0.0
-        self.received = 0
+        self.received: int = 0
         self._watch: asyncio.TimerHandle | None = None
         self._listening: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()

@@ -197,10 +197,10 @@ class Codec:
 
     def __init__(self, action: type[Action]) -> None:
         self.action = action
-        self.forms = _forms(action)
+        self.forms: tuple[_Form, ...] = _forms(action)
         self.pack: Callable[..., bytes] = _compile("pack", *_pack_source(action, self.forms))
         self.unpack: Callable[..., Event] = _compile("unpack", *_unpack_source(action, self.forms))
-        self.names = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
+        self.names: tuple[bytes, ...] = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
         self.shapes: dict[tuple[bytes, ...], Callable[[list[Any]], tuple[Any, ...]]] = {}
 
     def learn(self, shape: tuple[bytes, ...]) -> None:

@@ -187,10 +187,10 @@ class Cursor:
 
     def __init__(self, name: str, stream: str) -> None:
         self.stream = stream
-        self.key = cursor_key(name, stream)
+        self.key: str = cursor_key(name, stream)
         self._handled = b""
         self.anchor: Anchor | None = None
-        self.finished = 0
+        self.finished: int = 0
         self._stored = ""
         self._sent = ""
         self._expected = ""

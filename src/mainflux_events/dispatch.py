@@ -53,7 +53,7 @@ class Dispatch:
         self._timeout = timeout
         self._on_failure = on_failure
         self._observers = observers
-        self.retried = 0
+        self.retried: int = 0
 
     async def handle(self, event: Event) -> bool:
         """Call the handler until it returns. Gives whether it did; the event is given up where not.
@@ -61,20 +61,20 @@ class Dispatch:
         Raises:
             HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
         """
-        for attempt in range(1, self._attempts + 1):
-            error = await self._call(event)
-            if error is None:
-                return True
-            if attempt == 1:
-                self._waits.reset()
+        attempt = 1
+        while (error := await self._call(event)) is not None:
             final = attempt == self._attempts
             self._report(event, attempt, error, final)
-            if not final:
-                self.retried += 1
-                await asyncio.sleep(self._waits.next())
-        if self._on_failure == "raise":
-            raise HandlerFailed(event.stream, event.id, event.action.operation, attempt) from error
-        return False
+            if final and self._on_failure == "raise":
+                raise HandlerFailed(event.stream, event.id, event.action.operation, attempt) from error
+            if final:
+                return False
+            if attempt == 1:
+                self._waits.reset()
+            attempt += 1
+            self.retried += 1
+            await asyncio.sleep(self._waits.next())
+        return True
 
     async def _call(self, event: Event) -> BaseException | None:
         """One attempt: what it raised, or None. Only the cancellation of this task itself goes through."""

@@ -57,8 +57,8 @@ class Drain:
         self._attempt_timeout = attempt_timeout
         self._max_event_bytes = max_event_bytes
         self._most = BATCH_EVENTS
-        self.argument_limit = DEFAULT_ARGUMENT_LIMIT
-        self.line = Line(
+        self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
+        self.line: Line = Line(
             link,
             stream,
             stream=stream,

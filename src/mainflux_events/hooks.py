@@ -15,7 +15,7 @@ from .errors import ConfigError
 from .events import Event
 from .wire import decode
 
-logger = logging.getLogger("mainflux_events")
+logger: logging.Logger = logging.getLogger("mainflux_events")
 
 
 class LostDetails(msgspec.Struct, frozen=True):

@@ -37,9 +37,9 @@ class Ledger:
         self._stream = stream
         self._append = append
         self._observers = observers
-        self.acknowledged = 0
-        self.dropped = 0
-        self.undelivered = 0
+        self.acknowledged: int = 0
+        self.dropped: int = 0
+        self.undelivered: int = 0
         self._sends: dict[int, asyncio.Future[str]] = {}
         self._flushes: list[_Flush] = []
         self._lost_reported = 0

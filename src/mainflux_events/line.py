@@ -63,9 +63,9 @@ class Line:
         self._connected_before = False
         self._proven = False
         self._failures = 0
-        self.retries = 0
-        self.reconnects = 0
-        self.closing = asyncio.Event()
+        self.retries: int = 0
+        self.reconnects: int = 0
+        self.closing: asyncio.Event = asyncio.Event()
 
     @property
     def where(self) -> str:

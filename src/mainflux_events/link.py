@@ -75,7 +75,7 @@ class Link:
         self._stale = False
         if isinstance(server, RedisCluster):
             self._cluster = server
-            self.where = "the cluster"
+            self.where: str = "the cluster"
             return
         self._pool = self._pool_of(server)
         try:

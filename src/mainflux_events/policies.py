@@ -110,7 +110,7 @@ class Waits:
         half = {"multiplier": initial / 2, "max": maximum / 2}
         self._wait = tenacity.wait_exponential(**half) + tenacity.wait_random_exponential(**half)
         self._maximum = maximum
-        self.attempts = 0
+        self.attempts: int = 0
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""

@@ -372,7 +372,7 @@ class Publisher:
         with anyio.CancelScope(shield=True):
             await self.aclose()
 
-    async def run(self, *, task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[Publisher] = anyio.TASK_STATUS_IGNORED) -> None:
         """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.
 
         Raises:

@@ -18,7 +18,7 @@ from .resp import command
 # slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
 # the garbage collector. At a distance from the server they grow, until they outlast a round trip.
 FIRST_ENTRIES: Final = 10
-SHORT_ENTRIES: Final = 500
+SHORT_ENTRIES: Final = 250
 MOST_ENTRIES: Final = 4000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 
@@ -57,7 +57,7 @@ class Reader:
         self._by_stream = {cursor.stream.encode(): cursor for cursor in cursors}
         self._read = dict.fromkeys(cursors, "")
         self._attach = attach
-        self.line = Line(
+        self.line: Line = Line(
             link,
             cursors[0].stream,
             stream=",".join(cursor.stream for cursor in cursors),

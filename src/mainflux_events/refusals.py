@@ -48,7 +48,7 @@ class Refusal(Exception):
 
     def __init__(self, reply: str) -> None:
         cause = _SCRIPT_ACCESS.sub("NOPERM ", _SCRIPT.sub("", reply, count=1), count=1)
-        self.text = _USER.sub("the user has", _ARGUMENTS.sub("", cause))
+        self.text: str = _USER.sub("the user has", _ARGUMENTS.sub("", cause))
         super().__init__(self.text)
 
     @property

@@ -45,8 +45,8 @@ class Sieve:
         self._on_unknown = on_unknown
         self._observers = observers
         self._warned: set[str] = set()
-        self.skipped = 0
-        self.given_up = 0
+        self.skipped: int = 0
+        self.given_up: int = 0
 
     def event(self, entry: Entry) -> Event | None:
         """The event of an entry; None where the entry is passed over, which was counted and reported."""

@@ -80,8 +80,8 @@ class Subscriber:
         on_unknown: OnUnknown = "skip",
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
-        self.streams = checked_streams(stream)
-        self.name = checked_name(name)
+        self.streams: tuple[str, ...] = checked_streams(stream)
+        self.name: str = checked_name(name)
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
@@ -125,7 +125,7 @@ class Subscriber:
         retry: Retry = Retry(),
         timeout: float | None = None,
         on_failure: OnFailure = "skip",
-        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Subscriber] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
 
@@ -150,7 +150,7 @@ class Subscriber:
         else:
             await self._run(dispatch, task_status)
 
-    async def _run(self, dispatch: Dispatch, task_status: TaskStatus[Self]) -> None:
+    async def _run(self, dispatch: Dispatch, task_status: TaskStatus[Subscriber]) -> None:
         events = self._consume()
         task_status.started(self)
         try:

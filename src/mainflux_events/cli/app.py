@@ -17,7 +17,7 @@ from .demo.command import demo
 PROGRAM = "mainflux-events"
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

@@ -66,7 +66,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.operations: dict[datetime | None, str] = {}
-        self.twice = 0
+        self.twice: int = 0
         self._began = self._last = 0.0
 
     def __len__(self) -> int:
@@ -119,14 +119,14 @@ class Consumer:
 
     def __init__(self, url: str, stream: str, name: str) -> None:
         self.name = name
-        self.key = cursor_key(name, stream)
-        self.tally = Tally()
-        self.state = "consuming"
+        self.key: str = cursor_key(name, stream)
+        self.tally: Tally = Tally()
+        self.state: str = "consuming"
         self.messages: list[str] = []
         self._address = (url, stream, name)
         self._last_id = ""
         self._replaced = False
-        self.subscriber = Subscriber(*self._address)
+        self.subscriber: Subscriber = Subscriber(*self._address)
 
     def handle(self, event: Event) -> None:
         """The handler, as an application would have one."""
@@ -174,11 +174,11 @@ class Run:
 
     def __init__(self, url: str, stream: str, *, events: int, rate: int, seed: int) -> None:
         self.events = events
-        self.published = Tally()
+        self.published: Tally = Tally()
         # Nothing is trimmed away while a subscriber is stopped, and nothing dropped where the server is slow.
-        self.publisher = Publisher(url, stream, max_len=None, overflow="wait")
-        self.consumers = [Consumer(url, stream, name) for name in NAMES]
-        self.keys = [stream, *(consumer.key for consumer in self.consumers)]
+        self.publisher: Publisher = Publisher(url, stream, max_len=None, overflow="wait")
+        self.consumers: list[Consumer] = [Consumer(url, stream, name) for name in NAMES]
+        self.keys: list[str] = [stream, *(consumer.key for consumer in self.consumers)]
         self._rate = rate
         self._platform = Platform(Random(seed), datetime.now(UTC) - timedelta(days=1))  # noqa: S311 - no secret
         self._stop, self._replace, self._acknowledged = anyio.Event(), anyio.Event(), anyio.Event()
