@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from .cursor import Cursor, Lag, Start, lag, resolve_start, stored_cursor, stream_info
-from .errors import AccessRefused, ConfigError, EventsError
+from .errors import ConfigError, EventsError
 from .link import Channel, Disconnected, Link, Reply, Unreachable
-from .refusals import Refusal
+from .refusals import Refusal, refuse_access
 from .resp import command
 
 
@@ -92,10 +92,11 @@ def _storing(cursor: Cursor) -> str:
     return f"EVAL with GET and SET on {cursor.key!r}"
 
 
+_RIGHTS = (
+    "subscribing needs the rights +xread +xinfo +type on the stream's key, "
+    "and +get +set +eval +evalsha on the cursor's"
+)
+
+
 def _refuse_access(reply: Reply, where: str, what: str) -> None:
-    if isinstance(reply, Refusal) and reply.access:
-        raise AccessRefused(
-            where,
-            f"the user may not run {what} ({reply.code}): subscribing needs the rights +xread +xinfo +type on the "
-            "stream's key, and +get +set +eval +evalsha on the cursor's",
-        )
+    refuse_access(reply, where, what, _RIGHTS)

@@ -97,7 +97,7 @@ class Buffer:
     async def put_when_room(self, packed: bytes) -> int | None:
         """Accept an event, after waiting for room where the policy is "wait".
 
-        Cancelled while it waits, the event is not accepted.
+        Cancelled while it waits, the event is not accepted, unless that was decided in the same turn of the loop.
         """
         if not self.may_wait or (not self._waiting and self.fits(len(packed))):
             return self.put(packed)
@@ -162,12 +162,12 @@ class Buffer:
         del self.in_flight[:count]
         self.first_in_flight += count
 
-    def refuse_waiting(self, error: Exception) -> None:
-        """Raise the error in all who wait for room."""
+    def refuse_waiting(self, error: Callable[[], Exception]) -> None:
+        """Raise an error in each who waits for room."""
         while self._waiting:
             _, turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_exception(error)
+                turn.set_exception(error())
 
     def take_all(self) -> list[tuple[int, bytes]]:
         """Empty the buffer: everything that is in flight or waits for its turn, with its position."""

@@ -181,7 +181,6 @@ class Channel(asyncio.Protocol):
         while self._exchanges:
             exchange = self._exchanges.popleft()
             exchange.answer(exchange.replies, self._reason)
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self._ended.set_result(None)
         # redis-py's own objects are told, so that they too know that it is over.
         self._streams.connection_lost(exc)

@@ -6,8 +6,6 @@ As with the `__init__` of a dataclass, the source of a function is put together 
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final, cast
@@ -17,7 +15,7 @@ import msgspec
 from . import values
 from .actions import PLATFORM_ACTIONS
 from .errors import ConfigError, EncodeError
-from .events import OPERATION, Action, Event, Identity, action_classes
+from .events import OPERATION, Action, Event, Identity, action_classes, alternatives_of, refuse_unions
 from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
@@ -138,7 +136,7 @@ def _text_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes
 def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
     where = f"action {action.__name__}, field {field.name!r}"
     lenient = action in PLATFORM_ACTIONS
-    alternatives = _alternatives(field.type)
+    alternatives = alternatives_of(field.type)
     text = field.type in (str, str | None)
     write: Callable[[Any], bytes]
     read: Callable[[bytes], Any]
@@ -148,11 +146,6 @@ def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
         write, read = _PLATFORM_FORMS[field.name]
     elif str in alternatives and all(each in (str, type(None)) for each in alternatives):
         write, read = _text_form(field.type)
-    elif str in alternatives:
-        raise ConfigError(
-            f"{where}: a union of str with another type cannot be told apart on the wire; "
-            "use str, str | None, or a type without str"
-        )
     else:
         try:
             write, read = _json_form(field.type)
@@ -163,21 +156,8 @@ def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
     )
 
 
-def _alternatives(annotation: Any) -> list[Any]:
-    """The types of a union; another type alone. Behind the names and constraints that they have been given."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _alternatives(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [each for member in typing.get_args(annotation) for each in _alternatives(member)]
-    # typing.NewType, and the alias of a `type` statement.
-    for behind in ("__supertype__", "__value__"):
-        if hasattr(annotation, behind):
-            return _alternatives(getattr(annotation, behind))
-    return [annotation]
-
-
 def _forms(action: type[Action]) -> tuple[_Form, ...]:
+    refuse_unions(action)
     try:
         fields = msgspec.structs.fields(action)
     except (NameError, AttributeError) as error:

@@ -221,8 +221,8 @@ class Committer:
             return
         self._settled.clear()
         self.write()
-        if self._channel is not None:
-            self._channel.listen()
+        assert self._channel is not None  # there was one when something was attached
+        self._channel.listen()
         async with asyncio.timeout(timeout):
             await self._settled.wait()
 

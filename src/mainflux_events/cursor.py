@@ -16,6 +16,7 @@ import msgspec
 
 from .errors import ConfigError, CursorCorrupt, EmptyName, EmptyStream
 from .link import Reply
+from .policies import text
 from .refusals import Refusal
 from .resp import bulk
 
@@ -73,13 +74,13 @@ def resolve_start(start: Start, last_id: str, now: datetime) -> str:
 def checked_streams(stream: str | Iterable[str]) -> tuple[str, ...]:
     """The streams to read. ConfigError where there is none, or one that is named twice."""
     try:
-        streams = (stream,) if isinstance(stream, str) else tuple(stream)
+        streams = (stream,) if isinstance(stream, str | bytes) else tuple(stream)
     except TypeError:
         raise ConfigError(f"stream: the key of a stream, or several, are wanted, not {stream!r}") from None
-    if not streams or not all(streams):
+    if not streams or "" in streams:
         raise EmptyStream
     for each in streams:
-        _check_text("stream", each)
+        text("stream", each)
     if len(set(streams)) < len(streams):
         raise ConfigError("stream: a stream is named twice")
     return streams
@@ -87,23 +88,14 @@ def checked_streams(stream: str | Iterable[str]) -> tuple[str, ...]:
 
 def checked_name(name: str) -> str:
     """The name of a subscriber. ConfigError where it is empty, or would make the cursor's key ambiguous."""
-    if not name:
+    if name == "":
         raise EmptyName
-    _check_text("name", name)
+    text("name", name)
     if ":" in name:
         raise ConfigError(
             f"name: {name!r} holds a ':', which would make the cursor's key ambiguous; use another mark"
         )
     return name
-
-
-def _check_text(what: str, text: object) -> None:
-    try:
-        valid = isinstance(text, str) and bool(text.encode())
-    except UnicodeEncodeError:
-        valid = False
-    if not valid:
-        raise ConfigError(f"{what}: a text that UTF-8 can hold is wanted, not {text!r}")
 
 
 def cursor_key(name: str, stream: str) -> str:

@@ -39,8 +39,10 @@ class Dispatch:
         on_failure: OnFailure,
         observers: Observers,
     ) -> None:
-        if not callable(handler):
-            raise ConfigError(f"handler: a function of an event is wanted, not {handler!r}")
+        if not callable(handler) or inspect.isasyncgenfunction(handler):
+            raise ConfigError(
+                f"handler: a plain function or a coroutine function of an event is wanted, not {handler!r}"
+            )
         if not isinstance(retry, Retry):
             raise ConfigError(f"retry: a Retry is wanted, not {retry!r}")
         if timeout is not None:

@@ -11,13 +11,13 @@ from typing import Final
 
 from .batch import payload, verdict
 from .buffer import Buffer
-from .errors import AccessRefused, ConfigError
+from .errors import ConfigError
 from .hooks import Observers, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
 from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
-from .refusals import Refusal
+from .refusals import Refusal, refuse_access
 from .resp import bulk_strings, command
 
 MIB: Final = 1024 * 1024
@@ -100,14 +100,8 @@ class Drain:
                 raise ConfigError(
                     f"{self.line.where}: the server does not know {name}, which publishing needs"
                 )
-            if reply.code == "NOAUTH":
-                raise AccessRefused(self.line.where, "the server wants a password, and none was given")
-            if reply.access:
-                raise AccessRefused(
-                    self.line.where,
-                    f"the user may not run {name} on {self._stream!r} ({reply.code}): publishing needs the rights "
-                    "+xadd +multi +exec on the stream's key",
-                )
+            rights = "publishing needs the rights +xadd +multi +exec on the stream's key"
+            refuse_access(reply, self.line.where, f"{name} on {self._stream!r}", rights)
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
                 f"{self.line.where}: the key {self._stream!r} holds a {kind.decode()}, not a stream; "

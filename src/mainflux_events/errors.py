@@ -116,7 +116,7 @@ class PublisherClosed(EventsError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the publisher of {self.stream!r} {self.reason}; the event was not accepted"
+        return f"the publisher of {self.stream!r} {self.reason}: nothing is accepted any more"
 
 
 class BufferFull(EventsError):

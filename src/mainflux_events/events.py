@@ -6,6 +6,8 @@ entry of a stream is the matter of `wire`.
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,6 +62,7 @@ class _ActionMeta(msgspec.StructMeta):
         except ValueError as error:
             raise ConfigError(f"action {name}: {error}") from None
         _refuse_form(made)
+        refuse_unions(made)
         _refuse_taken(made, operation)
         made.operation = operation
         _classes[operation.encode()] = made
@@ -83,6 +86,35 @@ def _refuse_form(made: type[Action]) -> None:
                 f"action {made.__name__}: the name of field {field!r} belongs to the envelope; "
                 "choose another one"
             )
+
+
+def refuse_unions(made: type[Action]) -> None:
+    """Raise ConfigError for a field whose text could not be told from a value of another type."""
+    try:
+        fields = msgspec.structs.fields(made)
+    except (NameError, AttributeError):
+        return  # a type is defined later: what is wrong shows when the class is first used
+    for field in fields:
+        alternatives = alternatives_of(field.type)
+        if str in alternatives and not all(each in (str, type(None)) for each in alternatives):
+            raise ConfigError(
+                f"action {made.__name__}, field {field.name!r}: a union of str with another type cannot be told "
+                "apart on the wire; use str, str | None, or a type without str"
+            )
+
+
+def alternatives_of(annotation: Any) -> list[Any]:
+    """The types of a union; another type alone. Behind the names and constraints that they have been given."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return alternatives_of(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [each for member in typing.get_args(annotation) for each in alternatives_of(member)]
+    # typing.NewType, and the alias of a `type` statement.
+    for behind in ("__supertype__", "__value__"):
+        if hasattr(annotation, behind):
+            return alternatives_of(getattr(annotation, behind))
+    return [annotation]
 
 
 def _refuse_taken(made: type[Action], operation: str) -> None:
@@ -200,6 +232,10 @@ def acting_as(identity: Identity) -> Iterator[None]:
 
     It follows tasks and anyio's threads, as context variables do. An identity without an ID replaces nothing.
     """
+    if not isinstance(identity, Identity):
+        raise ConfigError(
+            f"acting_as: an Identity is wanted, not {type(identity).__name__}; Identity() is nobody"
+        )
     token = acting.set(identity if identity.id else None)
     try:
         yield

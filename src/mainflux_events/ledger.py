@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from .errors import Undelivered
-from .hooks import DroppedDetails, LostDetails, Observers, Occasionally, UndeliveredDetails, logger
+from .hooks import DroppedDetails, LostDetails, Observers, UndeliveredDetails, logger
 from .resp import Append
 from .values import text_of
 from .wire import operation_of
+
+# Drops come by the thousand: after a line in the log, the next one comes so many seconds later, with their count.
+LOG_DROPS_EVERY: Final = 10.0
 
 
 class _Flush:
@@ -45,7 +49,7 @@ class Ledger:
         self._lost_reported = 0
         self._reason = ""
         self._drops_logged = 0
-        self._may_log_drops = Occasionally()
+        self._log_timer: asyncio.TimerHandle | None = None
 
     async def acknowledgement(self, position: int) -> str:
         """Wait for the ID of the entry that the event at this position becomes. Cancelling withdraws nothing.
@@ -95,15 +99,23 @@ class Ledger:
         self._note_lost(position, reason)
         if self._observers:
             self._observers.notify("dropped", self._details(DroppedDetails, packed, reason))
-        # Drops come by the thousand. Hooks get each.
-        if self._may_log_drops():
-            self.log_drops()
+        if self._log_timer is None:
+            self._log_drops()
 
-    def log_drops(self) -> None:
-        """Log the drops that no line of the log has counted yet."""
+    def _log_drops(self) -> None:
+        """Log the drops that no line of the log has counted yet; those that come soon, together."""
         drops, self._drops_logged = self.dropped - self._drops_logged, self.dropped
+        self._log_timer = None
         if drops:
-            logger.warning("events_dropped: %d events for %r: the buffer was full", drops, self._stream)
+            logger.warning("events_dropped: %d for %r: the buffer was full", drops, self._stream)
+            self._log_timer = asyncio.get_running_loop().call_later(LOG_DROPS_EVERY, self._log_drops)
+
+    def close(self) -> None:
+        """Nothing more will be dropped: log what was."""
+        for _ in range(2):  # logging sets the timer again
+            if self._log_timer is not None:
+                self._log_timer.cancel()
+                self._log_drops()
 
     def note_undelivered(self, position: int, packed: bytes, reason: str) -> None:
         """The event at this position is given up. The caller logs it: one line for what belongs together."""

@@ -176,8 +176,7 @@ class Link:
             await self._cluster.nodes_manager.initialize()
             self._stale = False
         node = self._cluster.get_node_from_key(key)
-        if node is None:
-            raise Unreachable(f"{self.where} has no node for the slot of {key!r}")
+        assert node is not None  # only for replicas, of which there may be none
         return node.connection_class(**self._settings(node.connection_kwargs))
 
 

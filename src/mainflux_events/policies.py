@@ -35,6 +35,16 @@ def whole(name: str, value: int, least: int = 1) -> None:
         raise ConfigError(f"{name}: it must be at most {LARGEST}, not {value!r}")
 
 
+def text(name: str, value: str) -> None:
+    """Raise ConfigError unless the value is a text that is not empty and can be written."""
+    try:
+        valid = isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"{name}: a non-empty str without lone surrogates is wanted, not {value!r}")
+
+
 def instance(name: str, value: object, wanted: type) -> None:
     """Raise ConfigError unless the value is of this type."""
     if not isinstance(value, wanted):

@@ -10,8 +10,7 @@ import asyncio
 import concurrent.futures
 from asyncio import _get_running_loop
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, NoReturn
 
 import anyio
 from anyio.abc import TaskStatus
@@ -19,12 +18,13 @@ from anyio.abc import TaskStatus
 from . import wire
 from .buffer import Buffer, Overflow
 from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain, exceeds
-from .errors import ConfigError, EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .ledger import Ledger
+from .lifecycle import Lifecycle
 from .link import Disconnected, Link, Server, Unreachable
-from .policies import Backoff, instance, positive, whole
+from .policies import Backoff, instance, positive, text, whole
 from .resp import Append
 from .stats import PublisherStats
 from .tasks import end
@@ -32,8 +32,11 @@ from .tasks import end
 # After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
 TURN_EVERY: Final = 128
 
+# How often, in seconds, a thread that waits for the event loop looks whether that is still there.
+LOOK_EVERY: Final = 1.0
 
-class Publisher:
+
+class Publisher(Lifecycle):
     """Publishes events to one stream, without making the caller wait for Redis.
 
     Args:
@@ -70,12 +73,9 @@ class Publisher:
         close_timeout: float = 5.0,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
-        if not isinstance(stream, str) or not stream:
+        if stream == "":
             raise EmptyStream
-        try:
-            stream.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"stream: {stream!r} holds a lone surrogate, which is no text") from None
+        text("stream", stream)
         if max_len is not None:
             whole("max_len", max_len)
         whole("buffer_size", buffer_size)
@@ -165,7 +165,7 @@ class Publisher:
             raise PublisherClosed(self.stream, "has lost its event loop") from None
         while True:
             try:
-                accepted.result(timeout=1.0)
+                accepted.result(timeout=LOOK_EVERY)
                 break
             except concurrent.futures.CancelledError:
                 raise PublisherClosed(self.stream, "has lost its event loop") from None
@@ -211,8 +211,17 @@ class Publisher:
             NotStarted, PublisherClosed: nothing to wait for.
         """
         self._check_open()
-        async with asyncio.timeout(timeout):
-            await self._ledger.settled(self._buffer.oldest, self._buffer.queued)
+        if timeout is not None:
+            positive("timeout", timeout, zero=True)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ledger.settled(self._buffer.oldest, self._buffer.queued)
+        except TimeoutError:
+            left = self._buffer.unsettled
+            raise TimeoutError(
+                f"flush: after {timeout} s, {left} events for {self.stream!r} are not acknowledged; "
+                "they are tried further"
+            ) from None
 
     @property
     def stats(self) -> PublisherStats:
@@ -323,7 +332,7 @@ class Publisher:
             self._died = asyncio.CancelledError("somebody cancelled the background task")
         self._open_on = None
         if self._died is not None:
-            self._buffer.refuse_waiting(PublisherClosed(self.stream, f"died: {self._died!r}"))
+            self._buffer.refuse_waiting(lambda: PublisherClosed(self.stream, f"died: {self._died!r}"))
         self._give_up_rest("its background task died" if self._died else "the publisher closed")
 
     async def aclose(self) -> None:
@@ -339,7 +348,7 @@ class Publisher:
         if self._task is None:
             return
         self._drain.line.closing.set()
-        self._buffer.refuse_waiting(PublisherClosed(self.stream, "is closed"))
+        self._buffer.refuse_waiting(lambda: PublisherClosed(self.stream, "is closed"))
         try:
             if self._buffer.unsettled:
                 await asyncio.wait([self._task], timeout=self._close_timeout)
@@ -357,20 +366,9 @@ class Publisher:
         for position, packed in rest:
             self._ledger.note_undelivered(position, packed, reason)
         self._ledger.note_progress(self._buffer.oldest)
-        self._ledger.log_drops()
+        self._ledger.close()
         if rest:
             logger.error("events_undelivered: %d events for %r, because %s", len(rest), self.stream, reason)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A cancelled scope of anyio would cut every wait short; closing has a bound of its own.
-        with anyio.CancelScope(shield=True):
-            await self.aclose()
 
     async def run(self, *, task_status: TaskStatus[Publisher] = anyio.TASK_STATUS_IGNORED) -> None:
         """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from .errors import AccessRefused
+
 
 class Outlook(Enum):
     """What may be expected of another attempt."""
@@ -72,3 +74,20 @@ class Refusal(Exception):
     def access(self) -> bool:
         """Whether it is about credentials or rights."""
         return self.code in ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+def refuse_access(reply: object, where: str, what: str, rights: str) -> None:
+    """Raise AccessRefused for a reply that is about credentials or rights.
+
+    Args:
+        reply: any reply.
+        where: the server.
+        what: the command, and what it was run on.
+        rights: which rights are needed in all.
+    """
+    if isinstance(reply, Refusal) and reply.access:
+        if reply.code == "NOPERM":
+            raise AccessRefused(where, f"the user may not run {what} ({reply.code}): {rights}")
+        raise AccessRefused(
+            where, f"the server wants a password, and none was given, or not the right one ({reply.code})"
+        )

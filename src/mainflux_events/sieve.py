@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 from . import wire
-from .codec import codec_for
+from .codec import codec_of
 from .cursor import Entry
 from .errors import ConfigError, DecodeError
-from .events import Action, Event, UnknownAction
+from .events import Action, Event, UnknownAction, action_classes
 from .hooks import Observers, SkippedDetails, logger
+from .values import text_of
 
 OnUnknown = Literal["skip", "yield"]
 
@@ -56,10 +57,11 @@ class Sieve:
             return None
         try:
             event = wire.decode(fields, cursor.stream, id.decode())
-        except DecodeError as error:
+        except (DecodeError, ConfigError) as error:
+            # A ConfigError, where the class of the operation is one that cannot be read at all.
             self.given_up += 1
-            logger.error("event_given_up: %s", error)
-            self._report(entry, error.operation, str(error))
+            logger.error("event_given_up: entry %s of %r: %s", id.decode(), cursor.stream, error)
+            self._report(entry, text_of(wire.operation_of(fields) or b""), str(error))
             return None
         if type(event.action) is UnknownAction and self._on_unknown == "skip":
             self.skipped += 1
@@ -72,7 +74,7 @@ class Sieve:
         assert self._wanted is not None
         if operation in self._wanted:
             return False
-        return self._on_unknown == "skip" or codec_for(operation) is not None
+        return self._on_unknown == "skip" or operation in action_classes()
 
     def _skip_unknown(self, entry: Entry, operation: str) -> None:
         if operation not in self._warned and len(self._warned) < MOST_WARNINGS:
@@ -102,4 +104,7 @@ def _operations(actions: Iterable[type[Action]]) -> frozenset[bytes]:
         known = isinstance(action, type) and issubclass(action, Action)
         if not known or not isinstance(getattr(action, "operation", None), str):
             raise ConfigError(f"actions: subclasses of Action are wanted, not {action!r}")
+        codec_of(action)  # so that a type that cannot be read is told here
+    if not classes:
+        raise ConfigError("actions: an empty set would pass over everything; None means all")
     return frozenset(action.operation.encode() for action in classes)

@@ -11,9 +11,8 @@ import time
 import weakref
 from asyncio import _get_running_loop
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final, Literal, NoReturn
 
 import anyio
 from anyio.abc import TaskStatus
@@ -25,8 +24,10 @@ from .dispatch import Dispatch, Handler, OnFailure
 from .errors import ConfigError, EventsError, NotStarted
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
+from .iteration import Iteration
+from .lifecycle import Lifecycle
 from .link import Channel, Disconnected, Link, Server, Unreachable
-from .policies import Backoff, Commit, Retry
+from .policies import Backoff, Commit, Retry, instance
 from .reader import Inbox, Reader
 from .refusals import Refusal
 from .sieve import OnUnknown, Sieve
@@ -45,7 +46,7 @@ TURN_EVENTS: Final = 64
 TURN_SECONDS: Final = 0.001
 
 
-class Subscriber:
+class Subscriber(Lifecycle):
     """Consumes the events of one or several streams, from where this name left off.
 
         async with Subscriber("redis://localhost:6379/0", "mainflux.things", "audit") as subscriber:
@@ -102,8 +103,10 @@ class Subscriber:
         self._inbox: Inbox = asyncio.Queue()
         self._entries: deque[Entry] = deque()
         self._in_hand: Entry | None = None
-        self._consumer: weakref.ref[_Events] | None = None
+        self._closed = asyncio.Event()
+        self._consumer: weakref.ref[Iteration] | None = None
         self._asking = False
+        self._dispatch: Dispatch | None = None
         self._handled = self._retried = self._given_up = 0
         self._since_turn = 0
         self._turned_at = 0.0
@@ -153,12 +156,14 @@ class Subscriber:
     async def _run(self, dispatch: Dispatch, task_status: TaskStatus[Subscriber]) -> None:
         events = self._consume()
         task_status.started(self)
+        self._dispatch = dispatch
         try:
             async for event in events:
                 if not await dispatch.handle(event) and self._in_hand is not None:
                     self._given_up += 1
                     self._finish_in_hand(time.monotonic())
         finally:
+            self._dispatch = None
             self._retried += dispatch.retried
             del events  # the traceback of an error would keep it, and with it this loop
 
@@ -170,21 +175,25 @@ class Subscriber:
             TimeoutError: it is not stored yet. It will be tried further.
         """
         self._check_started()
-        if self._state == "closed":
-            raise EventsError(f"commit: the subscriber {self.name!r} is closed; the event will come again")
+        instance("commit", event, Event)
         cursor = self._cursors.get(event.stream)
         if self._in_hand is not None and (self._in_hand[0], self._in_hand[1].decode()) == (cursor, event.id):
             self._handled += 1
             self._finish_in_hand(time.monotonic())
         if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
             raise ValueError("commit: this event is not the one that was handed out last")
-        await self._committers[cursor].flush(PATIENCE)
+        try:
+            await self._committers[cursor].flush(PATIENCE)
+        except TimeoutError:
+            raise TimeoutError(
+                f"commit: {cursor.key!r} is not stored after {PATIENCE:g} s; it is tried further"
+            ) from None
 
-    def _consume(self) -> _Events:
+    def _consume(self) -> Iteration:
         self._check_started()
         if self._asking or (self._consumer is not None and self._consumer() is not None):
             raise RuntimeError(_BUSY)
-        events = _Events(self)
+        events = Iteration(self._next)
         self._consumer = weakref.ref(events, self._left)
         if self._in_hand is not None:
             # It was handed out and not handled, so it comes again.
@@ -267,7 +276,7 @@ class Subscriber:
             received=self._handled + skipped + given_up + (self._in_hand is not None),
             handled=self._handled,
             skipped=skipped,
-            retried=self._retried,
+            retried=self._retried + (self._dispatch.retried if self._dispatch else 0),
             given_up=given_up,
         )
 
@@ -312,10 +321,12 @@ class Subscriber:
 
     async def _begin(self, readers: list[Reader]) -> None:
         try:
-            for reader in readers:
-                await reader.begin()
-        except (Unreachable, Disconnected, Refusal) as error:
-            logger.warning("read_unreachable: %r starts without a server: %s", self.name, error)
+            async with asyncio.timeout(PATIENCE):
+                for reader in readers:
+                    await reader.begin()
+        except (Unreachable, Disconnected, Refusal, TimeoutError) as error:
+            reason = str(error) or f"{self._link.where} did not answer in {PATIENCE:g} s"
+            logger.warning("read_unreachable: %r starts without a server: %s", self.name, reason)
         if self._state == "closed":
             raise EventsError(f"the subscriber {self.name!r} was closed while it started")
 
@@ -339,8 +350,12 @@ class Subscriber:
 
     async def aclose(self) -> None:
         """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""
+        if self._loop is not None:
+            self._check_loop()
         started, self._state = self._state == "started", "closed"
         if not started:
+            if self._tasks:
+                await self._closed.wait()
             return
         self._inbox.put_nowait(None)
         try:
@@ -357,44 +372,28 @@ class Subscriber:
             try:
                 await end(self._tasks)
             finally:
+                self._closed.set()
                 await conclude([part.disconnect() for part in self._parts])
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A cancelled scope of anyio would cut every wait short; closing has a bound of its own.
-        with anyio.CancelScope(shield=True):
-            await self.aclose()
-
     def _check_started(self) -> None:
-        if self._loop is not _get_running_loop():
+        if self._loop is not _get_running_loop() or self._state != "started":
             self._refuse()
 
-    def _refuse(self) -> NoReturn:
-        """Raise why nothing can be asked for now."""
-        if self._loop is None:
-            raise NotStarted(f"the subscriber {self.name!r}")
+    def _check_loop(self) -> None:
         if self._loop is not _get_running_loop():
             raise RuntimeError(
                 f"the subscriber {self.name!r} belongs to another event loop; make one for each"
             )
+
+    def _refuse(self) -> NoReturn:
+        """Raise why nothing can be asked for now."""
+        if self._state == "new":
+            raise NotStarted(f"the subscriber {self.name!r}")
+        if self._loop is not None:
+            self._check_loop()
+        if self._state == "closed":
+            raise EventsError(f"the subscriber {self.name!r} is closed; make another one")
         raise RuntimeError(_BUSY)
 
 
 _BUSY: Final = "this subscriber is being consumed already: one loop or run at a time"
-
-
-class _Events(AsyncIterator[Event]):
-    """One loop over the events. That it is left shows in its end."""
-
-    __slots__ = ("__weakref__", "_subscriber")
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self._subscriber = subscriber
-
-    def __anext__(self) -> Coroutine[Any, Any, Event]:
-        return self._subscriber._next()

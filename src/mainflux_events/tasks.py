@@ -24,5 +24,4 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
 
 async def conclude(endings: Collection[Awaitable[None]]) -> None:
     """Wait for several endings, in tasks of their own: cancelled, it leaves them to end in the next turns."""
-    if endings:
-        await asyncio.wait([asyncio.ensure_future(ending) for ending in endings])
+    await asyncio.wait([asyncio.ensure_future(ending) for ending in endings])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mainflux_events
+from mainflux_events.cli.app import run
 from mainflux_events.testing import RedisServer, redis_server
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -135,12 +138,41 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_missing_extra() -> None:
-    program = "import sys; sys.modules['msgspec'] = None; from mainflux_events.cli import main; main()"
+    program = (
+        "import sys; from mainflux_events.cli import main; "
+        "sys.modules['mainflux_events.cli.running'] = None; main()"
+    )
     shown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
     )
     assert "ModuleNotFoundError" in shown.stderr
     assert "[demo]" not in shown.stderr
+
+
+def test_to_import_it_is_not_to_run_it() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "import mainflux_events.__main__; print('imported')"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "imported\n", "")
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr("mainflux_events.cli.demo.command.make_console", broken)
+    with pytest.raises(ZeroDivisionError, match="unforeseen"):
+        run(["demo"])
+
+
+def test_an_output_that_is_no_file_is_written_to_all_the_same() -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert run(["--version"]) == 0
+    assert shown.getvalue() == f"mainflux-events {mainflux_events.__version__}\n"
 
 
 def test_an_output_that_is_closed_ends_it_without_a_traceback(server: RedisServer) -> None:

@@ -246,6 +246,24 @@ async def test_an_operators_cursor_ahead_is_told_and_not_moved_back(
     assert [details.found for details in seen.of("lease_lost")] == ["9999999999999-0"]
 
 
+async def test_what_somebody_else_stores_while_the_connection_is_lost_is_told_and_not_moved_back(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, *things(3))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        await anext(events)
+        await anext(events)
+        await until_stored(client, ids[0])
+        await client.set(KEY, "9999999999999-0")
+        await client.client_kill_filter(_type="normal", skipme=True)
+        await anext(events)
+        await wait_until(lambda: seen.of("lease_lost"))
+    assert await stored(client, "audit") == "9999999999999-0"
+    assert [details.found for details in seen.of("lease_lost")] == ["9999999999999-0"]
+
+
 async def test_a_deleted_cursor_is_told_and_stored_again(server: RedisServer, client: Redis) -> None:
     ids = await append(client, *things(3))
     seen = Recorder()
@@ -318,6 +336,46 @@ async def test_out_of_memory_is_told_handlers_go_on_and_it_is_stored_later(fresh
             await asyncio.wait([task])
     assert handled == things(300)
     assert seen.of("lease_lost") == []
+
+
+async def test_only_the_cursors_that_are_not_stored_are_told(fresh_server: RedisServer) -> None:
+    seen = Recorder()
+    async with Redis.from_url(fresh_server.url) as client:
+        ids = await append(client, *things(2))
+        both = Subscriber(fresh_server.url, [STREAM, "others"], "audit", start="earliest", hooks=seen)
+        async with both as consumer:
+            events = aiter(consumer)
+            await anext(events)
+            await client.config_set("maxmemory", "1")
+            await anext(events)
+            await wait_until(lambda: len(seen.of("cursor_not_saved")) > 1)
+            await client.config_set("maxmemory", "0")
+            await until_stored(client, ids[0])
+    assert {(details.stream, details.id) for details in seen.of("cursor_not_saved")} == {(STREAM, ids[0])}
+
+
+async def test_a_right_to_get_that_is_taken_away_is_told_and_leaves_no_connection_behind(
+    fresh_server: RedisServer,
+) -> None:
+    seen = Recorder()
+    async with Redis.from_url(fresh_server.url) as client:
+        await client.acl_setuser("limited", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
+        ids = await append(client, *things(3))
+        url = fresh_server.url.replace("unix://", "unix://limited:pw@")
+        async with Subscriber(url, STREAM, "audit", start="earliest", hooks=seen) as consumer:
+            events = aiter(consumer)
+            await anext(events)
+            await anext(events)
+            await until_stored(client, ids[0])
+            await fresh_server.command("ACL", "SETUSER", "limited", "-get")
+            await client.client_kill_filter(user="limited")
+            await anext(events)
+            await wait_until(lambda: len(seen.of("cursor_not_saved")) > 5)
+            assert "NOPERM" in seen.of("cursor_not_saved")[-1].reason
+            await fresh_server.command("ACL", "SETUSER", "limited", "+get")
+            await until_stored(client, ids[1])
+            theirs = [each for each in await client.client_list() if each["user"] == "limited"]
+            assert len(theirs) == 2, "one reads, one stores cursors"
 
 
 async def test_a_killed_connection_of_commits_is_invisible(server: RedisServer, client: Redis) -> None:

@@ -319,6 +319,19 @@ async def test_in_a_cluster_the_node_of_the_stream_is_found_also_after_a_move() 
             assert await stored_ids(there) == ["0000002"]
 
 
+async def test_a_slot_that_no_node_serves_may_come_back() -> None:
+    async with cluster() as nodes:
+        slot = await nodes[0].command("CLUSTER", "KEYSLOT", STREAM)
+        for node in nodes:
+            await node.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
+            await node.command("CLUSTER", "DELSLOTS", slot)
+        async with RedisCluster(
+            host=str(nodes[0].host), port=nodes[0].port or 0, require_full_coverage=False
+        ) as given:
+            with pytest.raises(Unreachable, match=f"^the cluster cannot be reached: .*{slot}"):
+                await ask(given, "PING")
+
+
 async def test_a_cluster_that_is_down_may_come_back() -> None:
     given = RedisCluster(host="127.0.0.1", port=nobody_listens())
     with pytest.raises(Unreachable, match="^the cluster cannot be reached"):
@@ -442,6 +455,33 @@ async def test_replies_that_came_before_the_end_are_kept(server: RedisServer) ->
         await channel.exchange(command("ECHO", "a") + command("BLPOP", "none", 0), 2)
     assert caught.value.replies == [b"a"]
     await channel.aclose()
+
+
+async def test_a_reply_that_nobody_asked_for_ends_the_connection(server: RedisServer) -> None:
+    channel = await opened(server)
+    await channel.exchange(command("SUBSCRIBE", "news"), 1)
+    await server.command("PUBLISH", "news", "what is this?")
+    await wait_until(lambda: not channel.alive)
+    with pytest.raises(Disconnected, match="a reply that nobody asked for"):
+        await channel.exchange(command("PING"), 1)
+    await channel.aclose()
+
+
+async def test_what_is_no_reply_ends_the_connection(server: RedisServer) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The server, but for an answer to ECHO."""
+        from_server, to_server = await asyncio.open_unix_connection(str(server.socket))
+        while (request := await reader.read(65536)) and b"ECHO" not in request:
+            to_server.write(request)
+            writer.write(await from_server.read(65536))
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+        to_server.close()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(Disconnected, match="the server sent what is no reply"):
+            await ask(f"redis://127.0.0.1:{port}", "ECHO", "hello")
 
 
 async def test_a_connection_that_ended_takes_no_more(server: RedisServer) -> None:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from datetime import datetime
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -70,9 +71,14 @@ async def stuck(publisher: Publisher, server: RedisServer, count: int = 1) -> No
 # --- what it is made of ---
 
 
-@pytest.mark.parametrize("stream", ["", None, b"things", 5])
-def test_a_stream_needs_a_name(stream: object) -> None:
+def test_a_stream_needs_a_name() -> None:
     with pytest.raises(EmptyStream):
+        Publisher("redis://localhost", "")
+
+
+@pytest.mark.parametrize("stream", [None, b"things", 5, ["things"], "\ud800"])
+def test_the_name_of_a_stream_is_a_text(stream: object) -> None:
+    with pytest.raises(ConfigError, match="stream: a non-empty str"):
         Publisher("redis://localhost", stream)  # type: ignore[arg-type]
 
 
@@ -493,6 +499,67 @@ def test_a_thread_that_waits_while_the_loop_ends_is_told(fresh_server: RedisServ
     thread.join(5.0)
     assert not thread.is_alive()
     assert [type(error) for error in outcome] == [PublisherClosed]
+
+
+async def test_a_thread_waits_for_room_as_long_as_the_loop_is_there(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.publisher.LOOK_EVERY", 0.01)
+    looks = 0
+    is_closed = asyncio.get_running_loop().is_closed
+
+    def counted() -> bool:
+        nonlocal looks
+        looks += 1
+        return is_closed()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "is_closed", counted)
+    publisher = hung(fresh_server, overflow="wait", buffer_size=1, attempt_timeout=5.0, close_timeout=2.0)
+    async with publisher:
+        await stuck(publisher, fresh_server)
+        publisher.publish_nowait(numbered(8))
+        waiting = asyncio.create_task(asyncio.to_thread(publisher.publish_threadsafe, numbered(9)))
+        await wait_until(lambda: publisher._buffer._waiting)
+        seen = looks
+        await wait_until(lambda: looks > seen + 3)
+        assert not waiting.done()
+        fresh_server.resume()
+        await asyncio.wait_for(waiting, 2.0)
+    assert publisher.stats.acknowledged == 3
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_thread_that_waits_for_a_loop_that_is_closed_without_a_turn_is_told(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.publisher.LOOK_EVERY", 0.01)
+    publisher = Publisher(server.url, STREAM)
+    outcome: list[str] = []
+
+    def publish() -> None:
+        try:
+            publisher.publish_threadsafe(numbered(1))
+        except PublisherClosed as error:
+            outcome.append(error.reason)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(publisher.start())
+    loop.run_until_complete(publisher.aclose())
+    thread = threading.Thread(target=publish, daemon=True)
+    scheduled = threading.Event()
+    call_soon_threadsafe = loop.call_soon_threadsafe
+
+    def schedule(*arguments: Any, **options: Any) -> Any:
+        handle = call_soon_threadsafe(*arguments, **options)
+        scheduled.set()
+        return handle
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", schedule)
+    thread.start()
+    assert scheduled.wait(5.0)
+    loop.close()
+    thread.join(5.0)
+    assert outcome == ["has lost its event loop"]
 
 
 # --- flush ---

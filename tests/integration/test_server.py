@@ -305,6 +305,20 @@ async def test_a_server_that_lets_nobody_in_without_a_user_is_ready_all_the_same
             assert await client.ping()
 
 
+async def test_a_server_before_7_is_not_given_the_directive_that_it_does_not_know(tmp_path: Path) -> None:
+    old = script(
+        tmp_path / "redis-server",
+        'case "$1" in\n'
+        "--version) echo 'Redis server v=6.2.14';;\n"
+        "*) grep -q enable-debug-command \"$1\" && echo 'Bad directive' && exit 1\n"
+        f'exec {find_redis_server()} "$@";;\n'
+        "esac",
+    )
+    async with redis_server(old) as server:
+        assert server.version == (6, 2, 14)
+        assert await server.command("PING") == b"PONG"
+
+
 async def test_a_line_break_in_the_config_is_refused() -> None:
     with pytest.raises(ValueError, match="not one line"):
         async with redis_server(config={"maxmemory": "1mb\nport 6379"}):
@@ -351,6 +365,17 @@ async def test_a_program_that_is_no_redis_server_is_told(tmp_path: Path, text: s
     with pytest.raises(ServerFailed, match=message):
         async with redis_server(script(tmp_path / "program", text)):
             raise AssertionError("it started")
+
+
+async def test_a_port_whose_neighbour_for_the_bus_of_a_cluster_is_taken_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bus = taken.getsockname()[1]
+        ports = iter([bus - 10_000, *range(10_000, 10_100)])
+        monkeypatch.setattr("random.randint", lambda *_: next(ports))
+        async with redis_server(tcp=True, config={"cluster-enabled": "yes"}) as server:
+            assert server.port != bus - 10_000
 
 
 async def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

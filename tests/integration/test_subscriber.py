@@ -651,7 +651,86 @@ async def test_closing_ends_a_loop_in_another_task(subscriber: Subscriber) -> No
     await asyncio.sleep(0)
     await subscriber.aclose()
     assert await task == "ended"
-    assert [event async for event in subscriber] == []
+
+
+async def test_a_new_loop_over_a_closed_subscriber_is_refused(subscriber: Subscriber) -> None:
+    await subscriber.aclose()
+    with pytest.raises(EventsError, match="is closed; make another one"):
+        aiter(subscriber)
+    with pytest.raises(EventsError, match="is closed; make another one"):
+        await subscriber.run(print)
+
+
+async def test_closed_before_it_was_started_it_cannot_be_used(server: RedisServer) -> None:
+    subscriber = Subscriber(server.url, "things", "audit")
+    await subscriber.aclose()
+    with pytest.raises(EventsError, match="is closed; make another one"):
+        aiter(subscriber)
+
+
+async def test_whoever_closes_meanwhile_waits_for_the_end(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.subscriber.CLOSE_BOUND", 0.2)
+    async with Redis.from_url(fresh_server.url) as client:
+        subscriber = Subscriber(fresh_server.url, "things", "audit", start="earliest")
+        await subscriber.start()
+        await append(client, "t1")
+        events = aiter(subscriber)
+        await anext(events)
+        fresh_server.hang()
+        asking = asyncio.create_task(anext(events))  # type: ignore[arg-type]
+        first = asyncio.create_task(subscriber.aclose())
+        await asyncio.sleep(0)
+        assert not first.done()
+        await subscriber.aclose()
+        assert subscriber._closed.is_set()
+        await first
+        with pytest.raises(StopAsyncIteration):
+            await asking
+        fresh_server.resume()
+
+
+async def test_retries_are_counted_while_the_handler_still_runs(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    await append(client, "t1")
+
+    def refuse(event: Event) -> None:
+        raise ValueError
+
+    task = asyncio.create_task(subscriber.run(refuse, retry=Retry(attempts=3, initial=0.001)))
+    await wait_until(lambda: subscriber.stats.given_up == 1)
+    assert subscriber.stats.retried == 2
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert subscriber.stats.retried == 2
+
+
+async def test_an_action_class_that_cannot_be_read_stops_nobody(server: RedisServer, client: Redis) -> None:
+    class Unfinished(Action, tag="unfinished.action"):
+        value: NotDefinedAnywhere  # type: ignore[name-defined]  # noqa: F821
+
+    await client.xadd("things", {"operation": "unfinished.action", "value": "1"})
+    await append(client, "t1")
+    async with Subscriber(server.url, "things", "audit", start="earliest") as subscriber:
+        event = await anext(aiter(subscriber))
+        assert event.action == ThingRemoved("t1")
+        assert subscriber.stats.given_up == 1
+
+
+def test_an_action_class_that_cannot_be_read_cannot_be_asked_for() -> None:
+    class Unfinished(Action, tag="unfinished.wanted"):
+        value: NotDefinedAnywhere  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ConfigError, match="Unfinished"):
+        Subscriber("redis://localhost", "things", "audit", actions=[Unfinished])
+
+
+def test_no_actions_at_all_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="actions"):
+        Subscriber("redis://localhost", "things", "audit", actions=[])
 
 
 async def test_closing_ends_a_run_whose_handler_is_at_work_when_it_returns(

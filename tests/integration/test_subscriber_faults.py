@@ -17,7 +17,7 @@ from redis.retry import Retry
 from consuming import STREAM, Recorder, append, read_again, stored, take, thing
 from mainflux_events import AccessRefused, Backoff, CursorCorrupt, Event, EventsError, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import LOADS_SLOWLY, restart_with_much_to_load, wait_until
 
 KEY = "mainflux:cursor:audit:things"
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
@@ -105,6 +105,33 @@ async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
     async with subscriber(fresh_server) as consumer:
         fresh_server.resume()
         assert await take(consumer, 1) == ["t1"]
+
+
+async def test_a_server_that_still_loads_its_data_at_start_is_waited_for() -> None:
+    seen = Recorder()
+    async with redis_server(config=LOADS_SLOWLY) as server:
+        async with Redis.from_url(server.url) as client:
+            await append(client, "t1")
+        await restart_with_much_to_load(server)
+        async with subscriber(server, seen) as consumer:
+            await wait_until(lambda: seen.of("retrying"))
+            assert "LOADING" in seen.of("retrying")[0].reason
+            assert await take(consumer, 1) == ["t1"]
+
+
+async def test_a_server_without_memory_for_the_first_cursor_is_waited_for(
+    fresh_server: RedisServer, direct: Redis
+) -> None:
+    seen = Recorder()
+    [id] = await append(direct, "t1")
+    await direct.config_set("maxmemory", "1")
+    async with subscriber(fresh_server, seen) as consumer:
+        await wait_until(lambda: seen.of("retrying"))
+        assert "OOM" in seen.of("retrying")[0].reason
+        await direct.config_set("maxmemory", "0")
+        event = await anext(consumer)
+        await consumer.commit(event)
+    assert await stored(direct, "audit") == id
 
 
 # --- lost on the way ------------------------------------------------------------------------------------------------
@@ -285,6 +312,22 @@ async def test_closing_while_the_server_takes_no_commit(
     assert f"cursor_not_saved: '{KEY}' at {id}, on closing" in caplog.text
     if how == "hung":
         fresh_server.resume()
+
+
+async def test_closing_names_only_the_cursors_that_are_not_stored(
+    fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = Subscriber(fresh_server.url, [STREAM, "others"], "audit", start="earliest")
+    [id, _] = await append(direct, "t1", "t2")
+    await consumer.start()
+    events = aiter(consumer)
+    await anext(events)
+    fresh_server.hang()
+    await anext(events)  # which commits the first one
+    await closed_in_time(consumer)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert told == [f"cursor_not_saved: '{KEY}' at {id}, on closing"]
+    fresh_server.resume()
 
 
 async def test_closing_while_it_reconnects(fresh_server: RedisServer) -> None:

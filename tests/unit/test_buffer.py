@@ -190,11 +190,22 @@ async def test_a_cancelled_wait_is_not_accepted_and_lets_the_next_one_in() -> No
     assert rest(made) == [b"a" * 8, b"c"]
 
 
+async def test_who_gave_up_waiting_at_that_moment_is_cancelled_and_not_refused() -> None:
+    made, _ = filled("wait")
+    waiting = asyncio.create_task(made.put_when_room(b"d"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    made.refuse_waiting(lambda: RuntimeError("closing"))
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert made.accepted == 3
+
+
 async def test_all_who_wait_can_be_refused() -> None:
     made, _ = filled("wait")
     waiting = asyncio.create_task(made.put_when_room(b"d"))
     await asyncio.sleep(0)
-    made.refuse_waiting(RuntimeError("closing"))
+    made.refuse_waiting(lambda: RuntimeError("closing"))
     with pytest.raises(RuntimeError, match="closing"):
         await waiting
     assert made.accepted == 3

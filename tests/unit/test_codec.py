@@ -207,6 +207,16 @@ def test_a_missing_field_without_a_default_is_an_error() -> None:
         read("codec.ordered", {})
 
 
+def test_a_missing_field_with_a_default_is_not_blamed_for_another() -> None:
+    with pytest.raises(DecodeError, match="codec.sparse, field 'count': Expected `int`, got `str`"):
+        read("codec.sparse", {b"count": b'"many"'})
+
+
+class Sparse(Action, tag="codec.sparse"):
+    note: str = ""
+    count: int = 0
+
+
 class Keywords(Action, tag="codec.keywords", kw_only=True):
     first: str = "f"
     second: int

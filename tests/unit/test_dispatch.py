@@ -111,6 +111,13 @@ async def test_or_it_is_raised_with_its_cause() -> None:
     )
 
 
+async def test_what_is_raised_names_the_entry_and_where_the_cursor_stays() -> None:
+    with pytest.raises(HandlerFailed) as caught:
+        await dispatch(Failing(2), on_failure="raise").handle(EVENT)
+    told = "entry 5-1 of 'things' (thing.remove) was not handled in 2 attempts; the cursor stays before it"
+    assert str(caught.value) == told
+
+
 async def test_the_waits_grow_and_begin_anew_for_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 

@@ -227,3 +227,15 @@ async def test_acting_as_follows_tasks_and_threads() -> None:
         in_thread = await anyio.to_thread.run_sync(acting.get)
     assert await task == in_thread == Identity("u1")
     assert await asyncio.create_task(asked()) is None
+
+
+def test_a_union_of_str_with_another_type_is_refused_when_the_class_is_made() -> None:
+    with pytest.raises(ConfigError, match="field 'value': a union of str"):
+        made({"value": str | int}, tag="events.union")
+    assert b"events.union" not in action_classes()
+
+
+@pytest.mark.parametrize("nobody", [None, "u1"])
+def test_acting_as_wants_an_identity(nobody: object) -> None:
+    with pytest.raises(ConfigError, match="Identity"), acting_as(nobody):  # type: ignore[arg-type]
+        pass

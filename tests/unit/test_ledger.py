@@ -13,6 +13,7 @@ from mainflux_events.errors import Undelivered
 from mainflux_events.hooks import Observers
 from mainflux_events.ledger import Ledger
 from mainflux_events.resp import Append
+from support import wait_until
 
 APPEND = Append("things", None)
 PACKED = wire.encode(ThingRemoved(id="t1"), APPEND)
@@ -22,7 +23,7 @@ def ledger(*hooks: Recorder) -> Ledger:
     return Ledger("things", APPEND, Observers(hooks))
 
 
-def test_counts_begin_at_nothing_and_are_kept_apart() -> None:
+async def test_counts_begin_at_nothing_and_are_kept_apart() -> None:
     kept = ledger()
     kept.note_acknowledged(0, [b"1-0", b"2-0"])
     kept.note_dropped(2, PACKED)
@@ -134,7 +135,7 @@ async def test_every_flush_that_waits_is_told_of_a_loss() -> None:
     assert [type(result) for result in results] == [Undelivered, Undelivered]
 
 
-def test_observers_are_told_of_each_loss_with_all_of_the_event() -> None:
+async def test_observers_are_told_of_each_loss_with_all_of_the_event() -> None:
     recorder = Recorder()
     kept = ledger(recorder)
     kept.note_dropped(0, PACKED)
@@ -150,12 +151,27 @@ def test_observers_are_told_of_each_loss_with_all_of_the_event() -> None:
     assert undelivered.event().action == ThingRemoved(id="t1")
 
 
-def test_every_drop_is_in_some_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def logged_drops(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [int(record.getMessage().split()[1]) for record in caplog.records]
+
+
+async def test_drops_that_come_soon_are_logged_together_and_soon(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.ledger.LOG_DROPS_EVERY", 0.02)
     kept = ledger()
     with caplog.at_level(logging.WARNING, "mainflux_events"):
         for position in range(1000):
             kept.note_dropped(position, PACKED)
-        kept.log_drops()
-        kept.log_drops()
-    counts = [int(record.getMessage().split()[1]) for record in caplog.records]
-    assert counts == [1, 999]
+        await wait_until(lambda: logged_drops(caplog) == [1, 999])
+        kept.close()
+
+
+async def test_what_was_dropped_before_the_close_is_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    kept = ledger()
+    with caplog.at_level(logging.WARNING, "mainflux_events"):
+        for position in range(3):
+            kept.note_dropped(position, PACKED)
+        kept.close()
+        kept.close()
+    assert logged_drops(caplog) == [1, 2]

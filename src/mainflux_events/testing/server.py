@@ -276,7 +276,7 @@ class RedisServer:
         if self.running:
             await self.stop()
         command = [self.binary, str(self._config)]
-        if sys.platform == "linux":
+        if sys.platform == "linux":  # pragma: no branch - other systems know nothing of the kind
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - milliseconds
@@ -378,14 +378,15 @@ def _short_temporary_directory() -> str | None:
 
 
 def _free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens.
+    """A port of 127.0.0.1 where nobody listens, nor on that of a cluster's bus, which is 10,000 above.
 
-    Below the range that the system takes the client's end from: there, a client that tries again and again to reach
-    a server that is down can happen to connect to itself.
+    Both are below the range that the system takes the client's end from: there, a client that tries again and again
+    to reach a server that is down can happen to connect to itself, and any client may hold the port of the bus.
     """
     for _ in range(100):
-        port = random.randint(10_000, 32_000)  # noqa: S311 - no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        port = random.randint(10_000, 22_000)  # noqa: S311 - no secret
+        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError):
             probe.bind((_HOST, port))
+            bus.bind((_HOST, port + 10_000))
             return port
     raise ServerFailed(f"no free port was found on {_HOST}")
