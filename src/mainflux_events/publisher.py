@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 from . import wire
 from .buffer import Buffer, Overflow
 from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain, exceeds
-from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .errors import ConfigError, EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .ledger import Ledger
@@ -52,6 +52,7 @@ class Publisher(Lifecycle):
         backoff: the waits between attempts.
         attempt_timeout: seconds that the server may be silent before an attempt has failed.
         close_timeout: seconds that closing may take to deliver what is buffered.
+        idempotent: whether a retry may never append an event again; not there yet, so True is a ConfigError.
         hooks: what is told of drops, retries and the like.
 
     Raises:
@@ -71,6 +72,7 @@ class Publisher(Lifecycle):
         backoff: Backoff = Backoff(),
         attempt_timeout: float = 5.0,
         close_timeout: float = 5.0,
+        idempotent: bool = False,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         if stream == "":
@@ -83,6 +85,8 @@ class Publisher(Lifecycle):
         whole("max_event_bytes", max_event_bytes)
         positive("attempt_timeout", attempt_timeout)
         positive("close_timeout", close_timeout, zero=True)
+        if idempotent:
+            raise ConfigError("idempotent: this version appends at least once only; leave it out")
         instance("backoff", backoff, Backoff)
         self.stream = stream
         self._append = Append(stream, max_len)
