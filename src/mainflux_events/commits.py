@@ -77,8 +77,8 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         # Whether a commit has to be written as soon as all answers are there.
         self._held_back = False
-        # Whether the event loop has turned since an event was handed out, so that its handler has awaited something,
-        # and whether the next turn is looked out for.
+        # Whether the event loop has turned since the last commit, or since the subscriber itself gave it a turn: then
+        # a handler has awaited something. And whether the next turn is looked out for.
         self._turned = True
         self._looking_out = False
         self._log_conflict = Occasionally()

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, dataclass_transform
 import msgspec
 
 from .errors import ConfigError
+from .resp import pairs_of
 
 OPERATION = "operation"
 
@@ -194,8 +195,7 @@ class Event(msgspec.Struct, frozen=True):
         """The fields of the entry as they came, pairs of name and value; () where the event was not received."""
         if self._entry is None:
             return ()
-        fields = iter(self._entry[2])
-        return tuple(zip(fields, fields, strict=True))
+        return pairs_of(self._entry[2])
 
     def _facts(self) -> tuple[object, ...]:
         return (self.action, self.identity, self.org_id, self.group_id, self.occurred_at)

@@ -8,7 +8,7 @@ from typing import Final
 
 from .errors import Undelivered
 from .hooks import DroppedDetails, LostDetails, Observers, UndeliveredDetails, logger
-from .resp import Append
+from .resp import Append, pairs_of
 from .values import text_of
 from .wire import operation_of
 
@@ -142,10 +142,9 @@ class Ledger:
 
     def _details(self, kind: type[LostDetails], packed: bytes, reason: str) -> LostDetails:
         entry = self._append.fields_of(packed)
-        fields = iter(entry)
         return kind(
             stream=self._stream,
             operation=text_of(operation_of(entry) or b""),
-            fields=tuple(zip(fields, fields, strict=True)),
+            fields=pairs_of(entry),
             reason=reason,
         )

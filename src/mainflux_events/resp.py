@@ -57,3 +57,9 @@ class Append(dict[int, bytes]):
     def fields_of(self, packed: bytes) -> list[bytes]:
         """The names and values in turn of a command that begins with one of these heads."""
         return bulk_strings(packed, packed.index(b"\r\n") + 2)[len(self._words) :]
+
+
+def pairs_of(entry: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """Names and values in turn, as pairs."""
+    parts = iter(entry)
+    return tuple(zip(parts, parts, strict=True))

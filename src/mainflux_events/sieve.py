@@ -11,6 +11,7 @@ from .cursor import Entry
 from .errors import ConfigError, DecodeError
 from .events import Action, Event, UnknownAction, action_classes
 from .hooks import Observers, SkippedDetails, logger
+from .resp import pairs_of
 from .values import text_of
 
 OnUnknown = Literal["skip", "yield"]
@@ -89,8 +90,7 @@ class Sieve:
     def _report(self, entry: Entry, operation: str, reason: str) -> None:
         if self._observers:
             cursor, id, fields = entry
-            parts = iter(fields)
-            pairs = tuple(zip(parts, parts, strict=True))
+            pairs = pairs_of(fields)
             self._observers.notify(
                 "skipped", SkippedDetails(cursor.stream, id.decode(), operation, reason, pairs)
             )
