@@ -20,6 +20,9 @@ from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
 
+# From an entry, its names and values in turn and a None behind them, to the values of the known names.
+ValuesOf = Callable[[list[Any]], tuple[Any, ...]]
+
 ENVELOPE: Final = {
     "org_id": b"evt_org_id",
     "group_id": b"evt_group_id",
@@ -172,7 +175,6 @@ class Codec:
         pack: (action, identity, org_id, group_id, occurred_at, heads, text) to the packed command.
         unpack: (values, text, entry) to the event; the values as `names` has them, None for what is not there.
         names: the fields that are known, in the order that they are written in.
-        shapes: what takes the values out of an entry (with a None behind it) whose names come in a certain order.
     """
 
     def __init__(self, action: type[Action]) -> None:
@@ -181,13 +183,24 @@ class Codec:
         self.pack: Callable[..., bytes] = _compile("pack", *_pack_source(action, self.forms))
         self.unpack: Callable[..., Event] = _compile("unpack", *_unpack_source(action, self.forms))
         self.names: tuple[bytes, ...] = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
-        self.shapes: dict[tuple[bytes, ...], Callable[[list[Any]], tuple[Any, ...]]] = {}
+        self._shapes: dict[tuple[bytes, ...], ValuesOf] = {}
 
-    def learn(self, shape: tuple[bytes, ...]) -> None:
-        """Remember this order of names: what is written by this package comes in few, and then needs no mapping."""
-        if len(self.shapes) < MOST_SHAPES and len(set(shape)) == len(shape):
+    def values_of(self, names: list[bytes]) -> ValuesOf:
+        """What takes the values out of an entry whose names come in this order."""
+        shape = tuple(names)
+        values_of = self._shapes.get(shape)
+        if values_of is None:
+            # What is written by this package comes in few orders, and then needs no mapping.
+            if len(self._shapes) >= MOST_SHAPES or len(set(shape)) < len(shape):
+                return self._mapped
             places = [2 * shape.index(name) + 1 if name in shape else -1 for name in self.names]
-            self.shapes[shape] = itemgetter(*places)
+            values_of = self._shapes[shape] = itemgetter(*places)
+        return values_of
+
+    def _mapped(self, parts: list[Any]) -> tuple[Any, ...]:
+        """The values out of an entry in any order. Of a name that occurs twice the last one wins."""
+        pairs = iter(parts)
+        return tuple(map(dict(zip(pairs, pairs, strict=False)).get, self.names))
 
     def explain_unwritable(self, action: Action) -> None:
         """Raise EncodeError for the field that cannot be written, if there is one."""

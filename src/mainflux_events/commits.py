@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from .cursor import Cursor, stored_cursor
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Observers, Occasionally, logger
+from .intake import Entries
 from .line import TROUBLE, Line, Trouble
 from .link import Channel, Disconnected, Link, Reply
 from .policies import Backoff, Commit
@@ -39,6 +41,11 @@ class Committer:
         backoff: the waits between attempts.
         patience: seconds that the server may be silent while an answer is due.
         observers: who is told.
+        settle: has what is handled so far passed to `finished`; gives whether there is more to come of it.
+
+    Attributes:
+        turned: whether the event loop has turned since the last commit, or since the subscriber itself gave it a turn:
+            then a handler has awaited something, and the next finished entry is stored at once.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Committer:
         link: Link,
         cursors: Sequence[Cursor],
         policy: Commit,
+        settle: Callable[[], bool],
         *,
         backoff: Backoff,
         patience: float,
@@ -71,15 +79,15 @@ class Committer:
         self._trouble: Trouble | None = None
         self._troubled = asyncio.Event()
         self._settled = asyncio.Event()
-        # The events that wait to be committed: how many, and since when.
+        self._settle_finished = settle
         self._pending = 0
-        self._since = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        # The cursors of each unanswered write.
+        self._asked: deque[Sequence[Cursor]] = deque()
         # Whether a commit has to be written as soon as all answers are there.
         self._held_back = False
-        # Whether the event loop has turned since the last commit, or since the subscriber itself gave it a turn: then
-        # a handler has awaited something. And whether the next turn is looked out for.
-        self._turned = True
+        # And whether the next turn of the loop is looked out for.
+        self.turned: bool = policy.every_turn
         self._looking_out = False
         self._log_conflict = Occasionally()
         self._loop = asyncio.get_running_loop()
@@ -91,47 +99,59 @@ class Committer:
 
     # --- when ---
 
-    def finished(self, cursor: Cursor, id: bytes, now: float) -> None:
-        """The entry is handled or passed over, at this time of `time.monotonic`: store that now or soon."""
-        cursor.finish(id)
-        policy = self._policy
-        if self._turned and policy.every_turn:
-            self.write()
-            return
-        self._pending += 1
-        if self._pending == 1:
-            self._since = now
-            if not policy.every_turn:
-                self._timer = self._loop.call_later(policy.seconds, self.write)
-        if self._pending >= policy.events or now - self._since >= policy.seconds:
+    def room(self) -> int:
+        """How many more entries may be finished until they are stored."""
+        return max(1, self._policy.events - self._pending)
+
+    def begin(self) -> None:
+        """Entries are handed out: what of them is finished in time is stored in time."""
+        if self._timer is None and not self._policy.every_turn:
+            self._timer = self._loop.call_later(self._policy.seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        more = self._settle_finished()
+        self.write()
+        if more:
+            self.begin()
+
+    def store(self) -> None:
+        """Store all that is handled, whatever the policy."""
+        self._settle_finished()
+        self.write()
+
+    def finished(self, cursor: Cursor, entries: Entries) -> None:
+        """The entries are handled or passed over: store that now or soon."""
+        cursor.finish(entries[-1][0], len(entries))
+        self._pending += len(entries)
+        if self.turned or self._pending >= self._policy.events:
             self.write()
 
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
-        self._turned = False
-        if self._policy.every_turn and not self._looking_out:
-            self._looking_out = True
-            self._loop.call_soon(self._turn)
+        if self._policy.every_turn:
+            self.turned = False
+            if not self._looking_out:
+                self._looking_out = True
+                self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._looking_out = False
+        self._settle_finished()
         if self._pending:
             self.write()
-        self._turned = True
+        self.turned = True
 
     # --- how ---
 
     def write(self) -> None:
-        """Store what is handled, without waiting for the answer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Store what is finished, without waiting for the answer."""
         if self._trouble is not None or self._channel is None or self._unanswered >= self._most_unanswered:
             self._held_back = True
             return  # the answers, or the end of the trouble, lead here again
-        due = [cursor for cursor in self._cursors if cursor.due]
         self._pending = 0
         self._held_back = False
+        due = [cursor for cursor in self._cursors if cursor.due]
         if not due:
             return
         commands = b"".join([cursor.commit(by_text=not self._script_known) for cursor in due])
@@ -141,10 +161,12 @@ class Committer:
             self._channel.listen_later(ANSWERS_WITHIN)
         elif self._unanswered % ANSWERS_TOGETHER == 0:
             self._channel.listen()
-        self._channel.post(commands, len(due), lambda replies, ended: self._answered(due, replies, ended))
+        self._asked.append(due)
+        self._channel.post(commands, len(due), self._answered)
         self.look_out()
 
-    def _answered(self, cursors: Sequence[Cursor], replies: list[Reply], ended: str) -> None:
+    def _answered(self, replies: list[Reply], ended: str) -> None:
+        cursors = self._asked.popleft()
         self._unanswered -= 1
         if ended:
             self._suffer(Disconnected(ended, replies))
@@ -217,28 +239,30 @@ class Committer:
         Raises:
             TimeoutError: it could not be stored in this time.
         """
+        self.store()
         if all(cursor.settled for cursor in self._cursors):
             return
         self._settled.clear()
-        self.write()
         assert self._channel is not None  # there was one when something was attached
         self._channel.listen()
         async with asyncio.timeout(timeout):
             await self._settled.wait()
 
-    def write_soon(self) -> None:
+    def store_soon(self) -> None:
         """Store what is handled in the next turn of the loop, if there is one; from any thread."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.write)
+            self._loop.call_soon_threadsafe(self.store)
 
     async def disconnect(self) -> None:
         """End the connection, of a committer that does not run any more."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._line.disconnect()
 
     def close(self) -> None:
         """Store what is handled; waits between attempts are short from now on."""
         self._line.closing.set()
-        self.write()
+        self.store()
 
     # --- reports ---
 

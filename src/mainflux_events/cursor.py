@@ -126,9 +126,9 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 # --- commits --------------------------------------------------------------------------------------------------------
 
 # Moves a cursor, and never back: KEYS the cursor; ARGV what is expected there ("" for nothing, and never behind the
-# new ID), the new ID, and the new ID padded. Gives nil where the expected was found, else what was found. What is no
-# ID is left alone and refused, and where nothing is expected, anything is left alone. IDs are compared as padded
-# strings, for Lua's numbers are doubles.
+# new ID), and the new ID. Gives nil where the expected was found, else what was found. What is no ID is left alone and
+# refused, and where nothing is expected, anything is left alone. IDs are compared as padded strings, for Lua's numbers
+# are doubles.
 COMMIT_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] and found ~= '' then
@@ -137,9 +137,14 @@ if found == ARGV[1] and found ~= '' then
 end
 if found then
   if ARGV[1] == '' then return found end
-  local ms, seq = string.match(found, '^(%d+)-(%d+)$')
-  if not ms or #ms > 20 or #seq > 20 then return redis.error_reply('CORRUPT what is stored is not an ID') end
-  if string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq > ARGV[3] then return found end
+  local function padded(id)
+    local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+    if not ms or #ms > 20 or #seq > 20 then return nil end
+    return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
+  end
+  local place = padded(found)
+  if not place then return redis.error_reply('CORRUPT what is stored is not an ID') end
+  if place > padded(ARGV[2]) then return found end
 end
 redis.call('SET', KEYS[1], ARGV[2])
 if ARGV[1] == '' then return false end
@@ -178,47 +183,44 @@ class Cursor:
     """
 
     def __init__(self, name: str, stream: str) -> None:
-        self.stream = stream
+        self.stream: str = stream
         self.key: str = cursor_key(name, stream)
-        self._handled = b""
         self.anchor: Anchor | None = None
         self.finished: int = 0
-        self._stored = ""
-        self._sent = ""
-        self._expected = ""
-        self._unanswered: deque[str] = deque()
-        self._late: frozenset[str] = frozenset()
+        # IDs, as they come and go on the wire; empty where there is none.
+        self._handled = self._stored = self._sent = self._expected = b""
+        self._unanswered: deque[bytes] = deque()
+        self._late: frozenset[bytes] = frozenset()
         packed = bulk(b"1") + bulk(self.key.encode())
-        self._by_sha = b"*7\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
-        self._by_text = b"*7\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+        self._by_sha = b"*6\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
+        self._by_text = b"*6\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
 
     def first_commit(self, id: str) -> bytes:
         """The command that stores an ID where nothing is stored yet."""
-        return self._command("", id, by_text=True)
+        return self._command(b"", id.encode(), by_text=True)
 
     def same_commit(self, id: str) -> bytes:
         """The command that stores again what is stored: for whether that is allowed."""
-        return self._command(id, id, by_text=True)
+        return self._command(id.encode(), id.encode(), by_text=True)
 
     def attach(self, id: str) -> None:
         """This is stored, and reading goes on behind it."""
-        self._handled = id.encode()
-        self._sent = self._stored = self._expected = id
+        self._handled = self._sent = self._stored = self._expected = id.encode()
 
     @property
     def handled(self) -> str:
         """The ID of the last handled entry, "" while it is not known where reading begins."""
         return self._handled.decode()
 
-    def finish(self, id: bytes) -> None:
-        """The entry is handled, or passed over."""
+    def finish(self, id: bytes, entries: int = 1) -> None:
+        """So many entries are handled, or passed over; this is the last one."""
         self._handled = id
-        self.finished += 1
+        self.finished += entries
 
     @property
     def due(self) -> bool:
         """Whether something is handled that was not sent to be stored."""
-        return self.handled != self._sent
+        return self._handled != self._sent
 
     @property
     def settled(self) -> bool:
@@ -227,16 +229,15 @@ class Cursor:
 
     def commit(self, *, by_text: bool) -> bytes:
         """The command that stores what is handled; with the whole script, where the server may not know it."""
-        id = self._sent = self.handled
+        id = self._sent = self._handled
         # Only the first commit expects nothing: where the cursor was deleted since, it is stored again.
-        expected, self._expected = self._expected or FIRST, id
+        expected, self._expected = self._expected or FIRST.encode(), id
         self._unanswered.append(id)
         return self._command(expected, id, by_text=by_text)
 
-    def _command(self, expected: str, id: str, *, by_text: bool) -> bytes:
+    def _command(self, expected: bytes, id: bytes, *, by_text: bool) -> bytes:
         head = self._by_text if by_text else self._by_sha
-        tail = f"${len(expected)}\r\n{expected}\r\n${len(id)}\r\n{id}\r\n$40\r\n{padded(id)}\r\n"
-        return head + tail.encode()
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (head, len(expected), expected, len(id), id)
 
     def answered(self, reply: Reply) -> str | None:
         """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
@@ -245,14 +246,14 @@ class Cursor:
         """
         id = self._unanswered.popleft()
         conflict = None
-        if isinstance(reply, bytes):
-            found = reply.decode("ascii", "replace")
+        if reply is None:
+            self._stored = id
+        elif isinstance(reply, bytes):
             # After a refusal the commits behind it find what was there before it, and one that was sent over a
             # connection that ended may arrive late.
-            conflict = None if found == self._stored or found in self._late else found
-            self._stored = id if padded(found) < padded(id) else found
-        elif reply is None:
-            self._stored = id
+            mine = reply == self._stored or reply in self._late
+            conflict = None if mine else reply.decode("ascii", "replace")
+            self._stored = id if _behind(reply, id) else reply
         if not self._unanswered:
             self._expect_stored()
             if isinstance(reply, Refusal):
@@ -261,25 +262,26 @@ class Cursor:
 
     def _expect_stored(self) -> None:
         # Where somebody else is ahead, what is stored is not expected: it would be replaced by what is behind it.
-        self._expected = self._stored if padded(self._stored) <= padded(self.handled) else FIRST
+        self._expected = FIRST.encode() if _behind(self._handled, self._stored) else self._stored
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.
 
         Whether the commits that were unanswered have arrived shows in what is stored.
         """
-        stored = found or ""
+        stored = (found or "").encode()
         self._late = frozenset(self._unanswered)
         mine = stored == self._stored or stored in self._late
         self._unanswered.clear()
         self._stored = stored
         self._expect_stored()
-        self._sent = stored if not stored or padded(stored) < padded(self.handled) else self.handled
-        return None if mine else stored
+        self._sent = stored if not stored or _behind(stored, self._handled) else self._handled
+        return None if mine else stored.decode()
 
 
-# An entry as it came: its stream's cursor, its ID, names and values in turn.
-Entry: TypeAlias = tuple[Cursor, bytes, list[bytes]]
+def _behind(one: bytes, other: bytes) -> bool:
+    """Whether an ID is smaller than another. None, an empty one, is the smallest."""
+    return one != other and padded(one.decode()) < padded(other.decode())
 
 
 # --- lag ------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
-from .cursor import Cursor, Entry
+from .cursor import Cursor
 from .hooks import Observers
+from .intake import Batch, Inbox, Keeper, Part
 from .line import TROUBLE, Line
 from .link import Channel, Link
 from .policies import Backoff
@@ -25,9 +26,6 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 # How long the server holds back an empty answer.
 BLOCK_MS: Final = 2000
 
-# Batches with their readers; what no further attempt can mend; None for the end.
-Inbox: TypeAlias = "asyncio.Queue[tuple[Reader, list[Entry]] | Exception | None]"
-
 
 class Reader:
     """Reads the streams of one server, from their cursors on.
@@ -35,6 +33,7 @@ class Reader:
     Args:
         link: where to connect to.
         cursors: the streams, and where to begin.
+        keeper: who stores them.
         attach: what finds out where to begin, where that is not known yet.
         inbox: where batches go, one at a time, and at last what no further attempt can mend.
         backoff: the waits between attempts.
@@ -46,6 +45,7 @@ class Reader:
         self,
         link: Link,
         cursors: Sequence[Cursor],
+        keeper: Keeper,
         attach: Callable[[Channel], Awaitable[None]],
         inbox: Inbox,
         *,
@@ -56,6 +56,7 @@ class Reader:
         self.cursors = cursors
         self._by_stream = {cursor.stream.encode(): cursor for cursor in cursors}
         self._read = dict.fromkeys(cursors, "")
+        self._keeper = keeper
         self._attach = attach
         self.line: Line = Line(
             link,
@@ -71,7 +72,7 @@ class Reader:
         self._inbox = inbox
         self._taken = asyncio.Event()
 
-    def proceed(self, *, waited: bool) -> None:
+    def _proceed(self, waited: bool) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
         self._most = min(self._most * 2, MOST_ENTRIES) if waited else max(self._most // 2, SHORT_ENTRIES)
         self._taken.set()
@@ -98,12 +99,12 @@ class Reader:
                     continue
                 if batch:
                     self._taken.clear()
-                    self._inbox.put_nowait((self, batch))
+                    self._inbox.put_nowait(Batch(batch, self._proceed))
                     await self._taken.wait()
         except Exception as error:
             self._inbox.put_nowait(error)
 
-    async def _fetch(self, channel: Channel) -> list[Entry]:
+    async def _fetch(self, channel: Channel) -> list[Part]:
         positions = [self._read[cursor] or cursor.handled for cursor in self.cursors]
         streams = [cursor.stream for cursor in self.cursors]
         before = channel.received
@@ -114,14 +115,13 @@ class Reader:
         if reply is None:
             return []
         assert isinstance(reply, list)
-        batch: list[Entry] = []
-        fullest = 0
+        batch: list[Part] = []
         for stream, entries in reply:
             cursor = self._by_stream[stream]
             self._read[cursor] = entries[-1][0].decode()
-            batch += [(cursor, id, fields) for id, fields in entries]
-            fullest = max(fullest, len(entries))
-        self._adapt(len(batch), channel.received - before, fullest)
+            batch.append(Part(cursor, self._keeper, entries))
+        most = [len(part.entries) for part in batch]
+        self._adapt(sum(most), channel.received - before, max(most))
         return batch
 
     def _adapt(self, entries: int, size: int, fullest: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, Literal, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, get_args
 
 from . import wire
 from .codec import codec_of
-from .cursor import Entry
 from .errors import ConfigError, DecodeError
 from .events import Action, Event, UnknownAction, action_classes
 from .hooks import Observers, SkippedDetails, logger
@@ -50,23 +49,42 @@ class Sieve:
         self.skipped: int = 0
         self.given_up: int = 0
 
-    def event(self, entry: Entry) -> Event | None:
+    def sift(self, stream: str, entries: Sequence[Sequence[Any]]) -> tuple[int, list[Event]]:
+        """Decode entries, up to the next that is not to be handed out.
+
+        Args:
+            stream: the stream they are from.
+            entries: IDs and fields.
+
+        Returns:
+            How many entries were passed over at first, which was counted and reported; and the events of those that
+            follow.
+        """
+        passed = 0
+        for id, fields in entries:
+            event = self._event(stream, id, fields)
+            if event is not None:
+                return passed, [event, *wire.decode_plain(entries[passed + 1 :], stream, self._wanted)]
+            passed += 1
+        return passed, []
+
+    def _event(self, stream: str, id: bytes, fields: list[bytes]) -> Event | None:
         """The event of an entry; None where the entry is passed over, which was counted and reported."""
-        cursor, id, fields = entry
         if self._wanted is not None and self._passes_over(fields):
             self.skipped += 1
             return None
+        entry_id = id.decode()
         try:
-            event = wire.decode(fields, cursor.stream, id.decode())
+            event = wire.decode(fields, stream, entry_id)
         except (DecodeError, ConfigError) as error:
             # A ConfigError, where the class of the operation is one that cannot be read at all.
             self.given_up += 1
-            logger.error("event_given_up: entry %s of %r: %s", id.decode(), cursor.stream, error)
-            self._report(entry, text_of(wire.operation_of(fields) or b""), str(error))
+            logger.error("event_given_up: entry %s of %r: %s", entry_id, stream, error)
+            self._report(stream, entry_id, fields, text_of(wire.operation_of(fields) or b""), str(error))
             return None
         if type(event.action) is UnknownAction and self._on_unknown == "skip":
             self.skipped += 1
-            self._skip_unknown(entry, event.action.operation)
+            self._skip_unknown(stream, entry_id, fields, event.action.operation)
             return None
         return event
 
@@ -77,7 +95,7 @@ class Sieve:
             return False
         return self._on_unknown == "skip" or operation in action_classes()
 
-    def _skip_unknown(self, entry: Entry, operation: str) -> None:
+    def _skip_unknown(self, stream: str, id: str, fields: list[bytes], operation: str) -> None:
         if operation not in self._warned and len(self._warned) < MOST_WARNINGS:
             self._warned.add(operation)
             logger.warning(
@@ -85,15 +103,12 @@ class Sieve:
                 'subscribe with on_unknown="yield"',
                 operation[:SHOWN],
             )
-        self._report(entry, operation, "no class is known for its operation")
+        self._report(stream, id, fields, operation, "no class is known for its operation")
 
-    def _report(self, entry: Entry, operation: str, reason: str) -> None:
+    def _report(self, stream: str, id: str, fields: list[bytes], operation: str, reason: str) -> None:
         if self._observers:
-            cursor, id, fields = entry
             pairs = pairs_of(fields)
-            self._observers.notify(
-                "skipped", SkippedDetails(cursor.stream, id.decode(), operation, reason, pairs)
-            )
+            self._observers.notify("skipped", SkippedDetails(stream, id, operation, reason, pairs))
 
 
 def _operations(actions: Iterable[type[Action]]) -> frozenset[bytes]:

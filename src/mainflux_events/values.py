@@ -65,6 +65,14 @@ _RFC3339: Final = re.compile(
 )
 
 
+# The forms of nearly all times: in UTC, to the nanosecond at most. One look-up tells them, digits made alike.
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_PLAIN: Final = frozenset(
+    b"0000-00-00T00:00:00%bZ" % fraction
+    for fraction in (b"", *(b"." + b"0" * digits for digits in range(1, 10)))
+)
+_MICROSECONDS: Final = len("2026-01-02T03:04:05.123456Z")
+
 # When the second that was written last began, in nanoseconds, and its text: events come many to a second.
 _second: tuple[int, bytes] = (0, b"1970-01-01T00:00:00")
 
@@ -114,12 +122,14 @@ def _trimmed(written: bytes) -> bytes:
 
 def time_of(octets: bytes) -> datetime | None:
     """The time in UTC, cut to the microsecond; none for what is not strict RFC 3339, as the reference has it."""
-    # msgspec takes more forms, and rounds what is below a microsecond, but not of this length between these two marks.
-    if 20 <= len(octets) <= 27 and octets[10] == 84 and octets[-1] == 90 and b"\\" not in octets:  # T, Z
+    # msgspec takes more forms, and rounds what is below a microsecond; of these forms it takes what RFC 3339 does.
+    if octets.translate(_DIGITS) in _PLAIN:
+        if len(octets) > _MICROSECONDS:
+            octets = octets[: _MICROSECONDS - 1] + b"Z"
         try:
             return _moment(b'"%b"' % octets)
         except msgspec.MsgspecError:
-            pass
+            return None
     if _RFC3339.fullmatch(octets) is None:
         return None
     try:

@@ -7,7 +7,7 @@ the envelope. Redis keeps entries that repeat their predecessor's names in less 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from . import values
@@ -101,26 +101,10 @@ def decode(entry: list[bytes], stream: str = "", id: str = "") -> Event:
         DecodeError: the fields are not those of the action; the platform's own always are.
     """
     source = (stream, id, entry)
-    # As this package writes them: the operation first, and then in an order that was met before.
-    if entry and entry[0] == _OPERATION and (codec := codec_for(entry[1])) is not None:
-        values_of = codec.shapes.get(tuple(entry[::2]))
-        if values_of is not None:
-            try:
-                return codec.unpack(values_of(entry + _NONE), bytes.decode, source)
-            except Exception:  # noqa: S110 - read again below, slowly
-                pass
-    return _decode_any(source)
-
-
-def _decode_any(source: tuple[str, str, list[bytes]]) -> Event:
-    stream, id, entry = source
-    fields = fields_of(entry)
-    codec = codec_for(fields.get(_OPERATION, b""))
+    codec = codec_for(operation_of(entry) or b"")
     if codec is None:
-        return _unknown(fields, source)
-    if entry[0] == _OPERATION:
-        codec.learn(tuple(entry[::2]))
-    known = tuple(map(fields.get, codec.names))
+        return _unknown(fields_of(entry), source)
+    known = codec.values_of(entry[::2])(entry + _NONE)
     try:
         return codec.unpack(known, bytes.decode, source)
     except Exception:
@@ -128,8 +112,38 @@ def _decode_any(source: tuple[str, str, list[bytes]]) -> Event:
         try:
             return codec.unpack(known, values.text_of, source)
         except Exception:
-            field, reason = codec.explain_unreadable(fields)
+            field, reason = codec.explain_unreadable(fields_of(entry))
             raise DecodeError(codec.action.operation, field, reason, stream, id) from None
+
+
+def decode_plain(
+    entries: Iterable[Sequence[Any]], stream: str, wanted: Container[bytes] | None = None
+) -> list[Event]:
+    """The events of entries, up to the first that has to be looked at more closely.
+
+    Args:
+        entries: IDs and fields, the names and values in turn.
+        stream: the stream they are from.
+        wanted: the operations that are asked for; None for all that are known.
+    """
+    events: list[Event] = []
+    text, none = bytes.decode, _NONE
+    operation, names = b"", [b""]
+    try:
+        for id, fields in entries:
+            # Most entries are like their predecessor: how to read the one is how to read the other.
+            if fields[1] != operation or fields[::2] != names:
+                operation, names = operation_of(fields) or b"", fields[::2]
+                codec = codec_for(operation)
+                if codec is None or (wanted is not None and operation not in wanted):
+                    break
+                unpack, values_of = codec.unpack, codec.values_of(names)
+                if names[0] != _OPERATION:
+                    names = []
+            events.append(unpack(values_of(fields + none), text, (stream, text(id), fields)))
+    except Exception:  # noqa: S110 - why, shows when that entry is looked at by itself
+        pass
+    return events
 
 
 def _unknown(fields: Fields, source: tuple[str, str, list[bytes]]) -> Event:

@@ -433,7 +433,7 @@ async def test_no_more_than_a_thousand_commits_are_unanswered(
             before = await commits(client)
             events = aiter(consumer)
             await anext(events)
-            await wait_until(consumer._inbox.qsize)
+            await wait_until(consumer._intake.inbox.qsize)
             fresh_server.hang()
             for _ in range(1999):
                 await anext(events)

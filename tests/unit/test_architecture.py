@@ -27,8 +27,11 @@ LAYERS = [
     ["channel"],
     ["link"],
     ["cursor", "batch", "ledger", "line"],
-    ["iteration", "lifecycle", "drain", "attach", "commits", "reader", "sieve", "tasks"],
-    ["publisher", "subscriber", "dispatch"],
+    ["lifecycle", "drain", "attach", "sieve", "tasks", "dispatch"],
+    ["intake"],
+    ["commits", "reader"],
+    ["consumer"],
+    ["publisher", "subscriber"],
     [""],
     ["contrib", "testing", "cli", "__main__"],
 ]

@@ -7,7 +7,7 @@ import pytest
 
 from consuming import Recorder
 from mainflux_events import Action, ConfigError, OrgCreated, ThingRemoved, UnknownAction
-from mainflux_events.cursor import Cursor, Entry
+from mainflux_events.events import Event
 from mainflux_events.hooks import Observers
 from mainflux_events.sieve import MOST_WARNINGS, Sieve
 
@@ -16,8 +16,17 @@ class SieveCounted(Action, tag="test.sieve.counted"):
     count: int
 
 
+Entry = tuple[bytes, list[bytes]]
+
+
 def entry(**fields: str) -> Entry:
-    return Cursor("audit", "things"), b"5-1", [part.encode() for pair in fields.items() for part in pair]
+    return b"5-1", [part.encode() for pair in fields.items() for part in pair]
+
+
+def sift(sieve: Sieve, entry: Entry) -> Event | None:
+    passed, events = sieve.sift("things", [entry])
+    assert passed + len(events) == 1
+    return events[0] if events else None
 
 
 def sieve(actions: Any = None, on_unknown: Any = "skip", *hooks: Recorder) -> Sieve:
@@ -30,7 +39,7 @@ UNREADABLE = entry(operation="test.sieve.counted", count="many")
 
 
 def test_an_entry_becomes_an_event_that_knows_where_it_is_from() -> None:
-    event = sieve().event(REMOVED)
+    event = sift(sieve(), REMOVED)
     assert event is not None
     assert (event.action, event.stream, event.id) == (ThingRemoved("t1"), "things", "5-1")
     assert event.raw == ((b"operation", b"thing.remove"), (b"id", b"t1"))
@@ -39,7 +48,7 @@ def test_an_entry_becomes_an_event_that_knows_where_it_is_from() -> None:
 def test_an_unknown_operation_is_skipped_and_told() -> None:
     seen = Recorder()
     sifting = sieve(None, "skip", seen)
-    assert sifting.event(UNKNOWN) is None
+    assert sift(sifting, UNKNOWN) is None
     assert (sifting.skipped, sifting.given_up) == (1, 0)
     [details] = seen.of("skipped")
     assert (details.stream, details.id, details.operation) == ("things", "5-1", "nobody.knows")
@@ -50,7 +59,7 @@ def test_there_is_one_warning_an_operation_which_names_the_cure(caplog: pytest.L
     sifting = sieve()
     with caplog.at_level(logging.WARNING):
         for each in (UNKNOWN, UNKNOWN, entry(operation="another"), UNKNOWN, entry(id="no operation")):
-            sifting.event(each)
+            sift(sifting, each)
     assert [record.args for record in caplog.records] == [("nobody.knows",), ("another",), ("",)]
     assert all('on_unknown="yield"' in record.getMessage() for record in caplog.records)
     assert sifting.skipped == 5
@@ -60,14 +69,14 @@ def test_warnings_of_ever_new_operations_come_to_an_end(caplog: pytest.LogCaptur
     sifting = sieve()
     with caplog.at_level(logging.WARNING):
         for number in range(MOST_WARNINGS + 10):
-            sifting.event(entry(operation=f"{number}" * 1000))
+            sift(sifting, entry(operation=f"{number}" * 1000))
     assert len(caplog.records) == MOST_WARNINGS
     assert max(len(record.getMessage()) for record in caplog.records) < 400
     assert sifting.skipped == MOST_WARNINGS + 10
 
 
 def test_an_unknown_operation_can_be_had() -> None:
-    event = sieve(None, "yield").event(UNKNOWN)
+    event = sift(sieve(None, "yield"), UNKNOWN)
     assert event is not None
     assert event.action == UnknownAction("nobody.knows", {"id": "x"})
 
@@ -75,7 +84,7 @@ def test_an_unknown_operation_can_be_had() -> None:
 def test_what_does_not_decode_is_given_up_and_told(caplog: pytest.LogCaptureFixture) -> None:
     seen = Recorder()
     sifting = sieve(None, "skip", seen)
-    assert sifting.event(UNREADABLE) is None
+    assert sift(sifting, UNREADABLE) is None
     assert (sifting.skipped, sifting.given_up) == (0, 1)
     [details] = seen.of("skipped")
     assert "count" in details.reason
@@ -85,27 +94,26 @@ def test_what_does_not_decode_is_given_up_and_told(caplog: pytest.LogCaptureFixt
 
 def test_only_the_actions_that_were_asked_for_are_decoded() -> None:
     sifting = sieve([OrgCreated])
-    assert sifting.event(REMOVED) is None
-    assert sifting.event(UNREADABLE) is None, "which does not even decode"
-    assert sifting.event(UNKNOWN) is None
-    assert sifting.event(entry(operation="org.create", id="o1")) is not None
+    assert sift(sifting, REMOVED) is None
+    assert sift(sifting, UNREADABLE) is None, "which does not even decode"
+    assert sift(sifting, UNKNOWN) is None
+    assert sift(sifting, entry(operation="org.create", id="o1")) is not None
     assert (sifting.skipped, sifting.given_up) == (3, 0)
 
 
 def test_unknown_operations_come_beside_the_actions_that_were_asked_for() -> None:
     sifting = sieve([OrgCreated], "yield")
-    assert sifting.event(REMOVED) is None
-    assert sifting.event(UNKNOWN) is not None
+    assert sift(sifting, REMOVED) is None
+    assert sift(sifting, UNKNOWN) is not None
 
 
 def test_the_last_operation_of_an_entry_counts_for_the_filter_too() -> None:
     doubled = (
-        Cursor("audit", "things"),
         b"5-1",
         [b"operation", b"org.create", b"operation", b"thing.remove"],
     )
-    assert sieve([OrgCreated]).event(doubled) is None
-    assert sieve([ThingRemoved]).event(doubled) is not None
+    assert sift(sieve([OrgCreated]), doubled) is None
+    assert sift(sieve([ThingRemoved]), doubled) is not None
 
 
 @pytest.mark.parametrize("actions", [[Action], [UnknownAction], [int], ["thing.remove"], ThingRemoved, 5])

@@ -1,0 +1,285 @@
+"""What every kind of subscriber is to who uses it: one loop over events at a time, or `run` with a handler.
+
+Decoding, handing out and finishing happen in the task that iterates. What is handed out comes out of a run of decoded
+entries, so that a step of the loop is little more than a look at the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from abc import abstractmethod
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from time import monotonic
+from typing import Any, Final, Literal, NoReturn, Self
+
+import anyio
+from anyio.abc import TaskStatus
+
+from .dispatch import Dispatch, Handler, OnFailure
+from .errors import EventsError, NotStarted
+from .events import Action, Event
+from .hooks import Hooks, Observers
+from .intake import Intake, Keeper, Run
+from .lifecycle import Lifecycle
+from .policies import Retry
+from .sieve import OnUnknown, Sieve
+from .stats import SubscriberStats
+
+# How many events may be handed out, and for how long, before the event loop gets a turn.
+TURN_EVENTS: Final = 64
+TURN_SECONDS: Final = 0.001
+
+
+class Iteration(AsyncIterator[Event]):
+    """One loop over events. That it is left shows in its end, which a weak reference tells of.
+
+    A step that is cancelled does not end the loop, as it would end a generator.
+    """
+
+    __slots__ = ("__weakref__", "_consumer")
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def __anext__(self) -> Event:
+        consumer = self._consumer
+        place = consumer._place
+        if place < consumer._stop and not consumer._keeper.turned and monotonic() < consumer._turn_due:
+            consumer._place = place + 1
+            return consumer._events[place]
+        return await consumer._advance()
+
+
+class Consumer(Lifecycle):
+    """The face of subscribers.
+
+    Args:
+        what: which one, for messages.
+        actions: the classes to decode; None means all that are known.
+        on_unknown: what becomes of an operation that no class is known for.
+        hooks: who is told.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        actions: Iterable[type[Action]] | None,
+        on_unknown: OnUnknown,
+        hooks: Hooks | Iterable[Hooks],
+    ) -> None:
+        self._what = what
+        self._observers = Observers(hooks)
+        self._sieve = Sieve(actions, on_unknown, self._observers)
+        self._intake = Intake(self._sieve)
+        self._state: Literal["new", "started", "closed"] = "new"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # The run that is being handed out: up to which place that is done, and up to which its keeper knows that they
+        # are finished. The one before the place is in hand, unless the keeper knows of it. Nothing is handed out
+        # without a closer look from `_stop` on, which is 0 while somebody waits.
+        self._run: Run | None = None
+        self._events: list[Event] = []
+        self._place = self._kept = self._stop = 0
+        self._keeper: Keeper
+        self._finished = self._given_up = self._retried = 0
+        self._turn_due = 0.0
+        self._until_turn = 0
+        self._consumer: weakref.ref[Iteration] | None = None
+        self._asking = False
+        self._dispatch: Dispatch | None = None
+
+    # --- consuming ---
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._consume()
+
+    async def __anext__(self) -> Event:
+        if self._consumer is not None and self._consumer() is not None:
+            raise RuntimeError(_BUSY)
+        return await self._advance()
+
+    async def run(
+        self,
+        handler: Handler,
+        *,
+        retry: Retry = Retry(),
+        timeout: float | None = None,
+        on_failure: OnFailure = "skip",
+        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
+
+        Args:
+            handler: a plain function or a coroutine function, called on the event loop.
+            retry: how often it is called for one event.
+            timeout: seconds that one call of a coroutine function may take.
+            on_failure: what becomes of an event that no attempt handled: "skip" gives it up with a report, "raise"
+                raises HandlerFailed and leaves the cursor before it.
+            task_status: for `await task_group.start(subscriber.run, handler)`.
+
+        Raises:
+            HandlerFailed: as `on_failure` says.
+            EventsError: what `start` raises, where it starts the subscriber.
+        """
+        dispatch = Dispatch(
+            handler, retry=retry, timeout=timeout, on_failure=on_failure, observers=self._observers
+        )
+        if self._state == "new":
+            async with self:
+                await self._handle_all(dispatch, task_status)
+        else:
+            await self._handle_all(dispatch, task_status)
+
+    async def _handle_all(self, dispatch: Dispatch, task_status: TaskStatus[Self]) -> None:
+        events = self._consume()
+        task_status.started(self)
+        self._dispatch = dispatch
+        try:
+            async for event in events:
+                if not await dispatch.handle(event) and self._in_hand:
+                    self._given_up += 1
+                    self._settle(self._place)
+        finally:
+            self._dispatch = None
+            self._retried += dispatch.retried
+            del events  # the traceback of an error would keep it, and with it this loop
+
+    def _consume(self) -> Iteration:
+        self._check_started()
+        if self._asking or (self._consumer is not None and self._consumer() is not None):
+            raise RuntimeError(_BUSY)
+        events = Iteration(self)
+        self._consumer = weakref.ref(events, self._left)
+        if self._in_hand:
+            # It was handed out and not handled, so it comes again.
+            self._settle_finished()
+            self._place -= 1
+        return events
+
+    @abstractmethod
+    def _left(self, _: object) -> None:
+        """The loop was left: what is handled is to be stored, whatever the policy."""
+
+    # --- one step ---
+
+    @property
+    def _in_hand(self) -> bool:
+        """Whether an event was handed out and is not finished."""
+        return self._place > self._kept
+
+    async def _advance(self) -> Event:
+        """Finish the event in hand, and give the next. Cancelled, it has taken nothing."""
+        if self._asking or self._loop is not _get_running_loop():
+            self._refuse()
+        if self._state == "started" and self._in_hand:
+            self._settle(self._place)
+        while True:
+            now = monotonic()
+            if self._until_turn <= 0 or now >= self._turn_due:
+                await self._turn()
+            if self._state == "closed":
+                raise StopAsyncIteration
+            if self._place < len(self._events):
+                self._stop = len(self._events)
+                self._place += 1
+                return self._events[self._place - 1]
+            if not self._next_run():
+                waits = self._intake.inbox.empty()
+                if not await self._waiting(self._intake.refill()):
+                    raise StopAsyncIteration
+                if waits:
+                    self._turn_due = monotonic() + TURN_SECONDS
+
+    def _next_run(self) -> bool:
+        """Begin with the next entries that were fetched, and finish those that are passed over."""
+        run = self._run = self._intake.next_run(self._until_turn)
+        self._place = self._kept = self._stop = 0
+        if run is None:
+            self._events = []
+            return False
+        self._until_turn -= len(run.entries)
+        self._events = run.events
+        self._keeper = run.keeper
+        self._keeper.begin()
+        if run.passed:
+            self._keeper.finished(run.track, run.entries[: run.passed])
+        return True
+
+    async def _turn(self) -> None:
+        """Give the event loop a turn; since no handler awaits it, it is no reason to commit each event."""
+        await self._waiting(asyncio.sleep(0))
+        self._until_turn = TURN_EVENTS - (len(self._events) - self._place)
+        self._turn_due = monotonic() + TURN_SECONDS
+        self._look_out()
+
+    async def _waiting(self, what: Coroutine[Any, Any, Any]) -> Any:
+        """Await something, while nobody else may ask for an event."""
+        self._asking = True
+        self._stop = 0
+        try:
+            return await what
+        finally:
+            self._asking = False
+
+    @abstractmethod
+    def _look_out(self) -> None:
+        """Tell those who store that the event loop had its turn."""
+
+    def _settle(self, place: int) -> None:
+        """The events up to this place are finished."""
+        run, begins = self._run, self._kept
+        assert run is not None
+        self._kept = place
+        self._finished += place - begins
+        run.keeper.finished(run.track, run.entries[run.passed + begins : run.passed + place])
+
+    def _settle_finished(self) -> bool:
+        """Those before the event in hand are finished. Gives whether there is one in hand."""
+        if not self._in_hand:
+            return False
+        if self._place - 1 > self._kept:
+            self._settle(self._place - 1)
+        return True
+
+    # --- looking ---
+
+    @property
+    def stats(self) -> SubscriberStats:
+        """The counts as they are now."""
+        finished = self._finished + max(0, self._place - self._kept - 1)
+        skipped, unreadable = self._sieve.skipped, self._sieve.given_up
+        return SubscriberStats(
+            received=finished + skipped + unreadable + self._in_hand,
+            handled=finished - self._given_up,
+            skipped=skipped,
+            retried=self._retried + (self._dispatch.retried if self._dispatch else 0),
+            given_up=unreadable + self._given_up,
+        )
+
+    def _end(self) -> None:
+        """Nothing is handed out any more, and who waits is told."""
+        self._state = "closed"
+        self._stop = 0
+        self._intake.inbox.put_nowait(None)
+
+    def _check_started(self) -> None:
+        if self._loop is not _get_running_loop() or self._state != "started":
+            self._refuse()
+
+    def _check_loop(self) -> None:
+        if self._loop is not _get_running_loop():
+            raise RuntimeError(f"{self._what} belongs to another event loop; make one for each")
+
+    def _refuse(self) -> NoReturn:
+        """Raise why nothing can be asked for now."""
+        if self._state == "new":
+            raise NotStarted(self._what)
+        if self._loop is not None:
+            self._check_loop()
+        if self._state == "closed":
+            raise EventsError(f"{self._what} is closed; make another one")
+        raise RuntimeError(_BUSY)
+
+
+_BUSY: Final = "this subscriber is being consumed already: one loop or run at a time"
