@@ -82,7 +82,7 @@ class Buffer:
         Raises:
             BufferFull: no room, and nothing may be dropped.
         """
-        if not self.fits(len(packed)):
+        if self.queued - self._left >= self._size or self._held + len(packed) > self._size_bytes:
             if self._overflow == "drop_oldest":
                 while not self.fits(len(packed)):
                     self._drop_oldest()

@@ -173,6 +173,7 @@ class Codec:
 
     Attributes:
         pack: (action, identity, org_id, group_id, occurred_at, heads, text) to the packed command.
+        pack_text: the same in characters, of which each is a byte where all are ASCII. Long values raise.
         unpack: (values, text, entry) to the event; the values as `names` has them, None for what is not there.
         names: the fields that are known, in the order that they are written in.
     """
@@ -180,8 +181,12 @@ class Codec:
     def __init__(self, action: type[Action]) -> None:
         self.action = action
         self.forms: tuple[_Form, ...] = _forms(action)
-        self.pack: Callable[..., bytes] = _compile("pack", *_pack_source(action, self.forms))
-        self.unpack: Callable[..., Event] = _compile("unpack", *_unpack_source(action, self.forms))
+        names = _pack_names(action, self.forms)
+        self.pack: Callable[..., bytes] = _compile(_pack_source(action, self.forms, _IN_OCTETS), names)
+        self.pack_text: Callable[..., str] = _compile(
+            _pack_source(action, self.forms, _IN_TEXT), _in_text(names, self.forms)
+        )
+        self.unpack: Callable[..., Event] = _compile(*_unpack_source(action, self.forms))
         self.names: tuple[bytes, ...] = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
         self._shapes: dict[tuple[bytes, ...], ValuesOf] = {}
 
@@ -233,11 +238,12 @@ class Codec:
         return OPERATION, f"{self.action.__name__} cannot be made of these values"
 
 
-def _compile(name: str, lines: list[str], names: dict[str, Any]) -> Any:
-    namespace = dict(names)
+def _compile(lines: list[str], names: dict[str, Any]) -> Any:
+    """The function that these lines define, which refer to these names."""
+    namespace: dict[str, Any] = {}
     # Of the user's own the source holds nothing but names of attributes, which are identifiers.
-    exec("\n".join(lines), namespace)  # noqa: S102
-    return namespace[name]
+    exec("\n".join(lines), dict(names), namespace)  # noqa: S102
+    return namespace.popitem()[1]
 
 
 # How many orders of an action's fields are remembered. The Go side writes them in any.
@@ -249,51 +255,84 @@ def _name(name: str | bytes) -> bytes:
     return b"\r\n" + bulk(name if isinstance(name, bytes) else name.encode())
 
 
-def _triple(name: str, value: str) -> str:
-    """The source of a field's parts: its packed name, and its value with the size before it."""
-    return f"{name}, S[n] if (n := len(v := {value})) < KNOWN else size(n), v"
+class _Packing(msgspec.Struct, frozen=True):
+    """In what a packing function works: in bytes, which serve any value, or in text, which is quicker.
+
+    In text, characters are taken for bytes, so what is not all ASCII has to be packed again in bytes. And a size that
+    `S` does not know raises.
+
+    Attributes:
+        name: the function's.
+        text, octets: the source of a text, and of bytes, from the name of the value.
+        measured: the source of a size and its value, from the source of the value.
+    """
+
+    name: str
+    text: str
+    octets: str
+    measured: str
+
+    def triple(self, name: str, value: str, *, text: bool) -> str:
+        """The source of a field's parts: its packed name, the size of its value, and the value."""
+        return f"{name}, {self.measured.format((self.text if text else self.octets).format(value))}"
 
 
-def _pack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:
-    names: dict[str, Any] = {"S": SIZES, "KNOWN": len(SIZES), "size": size}
-    names["OPERATION"] = bulk(OPERATION.encode()) + bulk(action.operation.encode())[:-2]
-    names |= {part.replace(".", "_").upper(): _name(name) for part, name in ENVELOPE.items()}
+_IN_OCTETS: Final = _Packing("pack", "text({})", "{}", "S[n] if (n := len(v := {})) < len(S) else size(n), v")
+_IN_TEXT: Final = _Packing("pack_text", "{}", "{}.decode()", "S[len(v := {})], v")
+
+
+def _pack_source(action: type[Action], forms: tuple[_Form, ...], packing: _Packing) -> list[str]:
     required, optional = [], []
     for number, form in enumerate(forms):
-        names |= {f"N{number}": _name(form.name), f"write{number}": form.write}
-        names |= {f"D{number}": form.default, f"factory{number}": form.factory}
-        write = "text" if form.text else f"write{number}"
+        value = f"action.{form.attribute}"
         if form.required:
-            required.append((f"N{number}", f"{write}(action.{form.attribute})"))
+            written = value if form.text else f"write{number}({value})"
+            required.append(packing.triple(f"N{number}", written, text=form.text))
             continue
         default = f"D{number}" if form.factory is msgspec.NODEFAULT else f"factory{number}()"
         optional += [
-            f"    value = action.{form.attribute}",
+            f"    value = {value}",
             f"    default = {default}",
             "    if value is not default and (value != default or type(value) is not type(default)):",
-            f"        value = {write}(value)",
-            f"        {'' if form.text else 'if value: '}parts += ({_triple(f'N{number}', 'value')})",
         ]
-    envelope = [("ORG_ID", "text(org_id)"), ("GROUP_ID", "text(group_id)")]
-    acted = [("IDENTITY_ID", "text(identity.id)"), ("IDENTITY_EMAIL", "text(identity.email)")]
-    occurred = [("OCCURRED_AT", "occurred_at")]
-    lines = [
-        "def pack(action, identity, org_id, group_id, occurred_at, heads, text):",
-        f"    parts = [b'', OPERATION, {_triples(required)}]",
+        if not form.text:
+            optional += [f"        value = write{number}(value)", "        if value:"]
+        optional.append(f"          parts += ({packing.triple(f'N{number}', 'value', text=form.text)})")
+    envelope = [packing.triple(name, name.lower(), text=True) for name in ("ORG_ID", "GROUP_ID")]
+    acted = [
+        packing.triple(f"IDENTITY_{name}", f"identity.{name.lower()}", text=True) for name in ("ID", "EMAIL")
+    ]
+    occurred = packing.triple("OCCURRED_AT", "occurred_at", text=False)
+    return [
+        f"def {packing.name}(action, identity, org_id, group_id, occurred_at, heads, text):",
+        f"    parts = [NOTHING, OPERATION, {', '.join(required)}]",
         *optional,
-        f"    parts += ({_triples(envelope)})",
+        f"    parts += ({', '.join(envelope)})",
         "    if identity.id:",
-        f"        parts += ({_triples(acted)})",
-        f"    parts += ({_triples(occurred)}, b'\\r\\n')",
+        f"        parts += ({', '.join(acted)})",
+        f"    parts += ({occurred}, END)",
         # All but the operation are three parts: name, size and value.
         "    parts[0] = heads[len(parts) // 3 * 2]",
-        "    return b''.join(parts)",
+        "    return NOTHING.join(parts)",
     ]
-    return lines, names
 
 
-def _triples(fields: list[tuple[str, str]]) -> str:
-    return ", ".join(_triple(*field) for field in fields)
+def _pack_names(action: type[Action], forms: tuple[_Form, ...]) -> dict[str, Any]:
+    """What the source of a packing function refers to, for one in bytes."""
+    names: dict[str, Any] = {"NOTHING": b"", "END": b"\r\n", "S": SIZES, "size": size}
+    names["OPERATION"] = bulk(OPERATION.encode()) + bulk(action.operation.encode())[:-2]
+    names |= {part.replace(".", "_").upper(): _name(name) for part, name in ENVELOPE.items()}
+    for number, form in enumerate(forms):
+        names |= {f"N{number}": _name(form.name), f"write{number}": form.write}
+        names |= {f"D{number}": form.default, f"factory{number}": form.factory}
+    return names
+
+
+def _in_text(names: dict[str, Any], forms: tuple[_Form, ...]) -> dict[str, Any]:
+    """The same, for one in text."""
+    values = {f"D{number}": form.default for number, form in enumerate(forms)}
+    texts = {name: value.decode() for name, value in names.items() if isinstance(value, bytes)}
+    return names | texts | {"S": [known.decode() for known in SIZES]} | values
 
 
 def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:

@@ -37,16 +37,30 @@ def bulk_strings(packed: bytes, start: int = 0) -> list[bytes]:
     return found
 
 
+class _InText(dict[int, str]):
+    def __init__(self, heads: Append) -> None:
+        super().__init__()
+        self._heads = heads
+
+    def __missing__(self, fields: int) -> str:
+        head = self[fields] = self._heads[fields].decode()
+        return head
+
+
 class Append(dict[int, bytes]):
     """The XADD of one stream, up to the fields: by their number, names and values counted.
 
     Args:
         stream: the key of the stream.
         max_len: about how many entries the stream is trimmed to; None for not at all.
+
+    Attributes:
+        in_text: the same in characters.
     """
 
     def __init__(self, stream: str, max_len: int | None) -> None:
         super().__init__()
+        self.in_text: dict[int, str] = _InText(self)
         trim: list[str | int] = [] if max_len is None else ["MAXLEN", "~", max_len]
         self._words = [bulk(str(word).encode()) for word in ("XADD", stream, *trim, "*")]
 

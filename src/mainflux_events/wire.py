@@ -14,13 +14,13 @@ from . import values
 from .codec import CODECS, ENVELOPE, Codec, Fields, codec_for, codec_of
 from .errors import DecodeError, EncodeError
 from .events import OPERATION, Action, Event, Identity, UnknownAction, acting
-from .resp import bulk
+from .resp import Append, bulk
 
 _OPERATION: Final = OPERATION.encode()
 _NONE: Final[list[Any]] = [None]
 
 
-def encode(event: Event | Action, heads: Mapping[int, bytes]) -> bytes:
+def encode(event: Event | Action, heads: Append) -> bytes:
     """The packed command that appends an event: a head by the number of fields, and the fields.
 
     An absent time is now; an identity that is set by `acting_as` replaces the event's.
@@ -33,8 +33,22 @@ def encode(event: Event | Action, heads: Mapping[int, bytes]) -> bytes:
     action = event.action
     codec = CODECS.get(type(action)) or _codec_to_write(action)
     identity = acting.get() or event.identity
+    moment = event.occurred_at
     try:
-        moment = event.occurred_at
+        occurred_at = values.now_octets() if moment is None else values.time_octets(moment)
+        text = codec.pack_text(
+            action, identity, event.org_id, event.group_id, occurred_at, heads.in_text, None
+        )
+        if text.isascii():
+            return text.encode()
+    except Exception:  # noqa: S110 - a long value, or what cannot be written: the next ones tell
+        pass
+    return _encode_any(event, codec, identity, heads)
+
+
+def _encode_any(event: Event, codec: Codec, identity: Identity, heads: Append) -> bytes:
+    action, moment = event.action, event.occurred_at
+    try:
         occurred_at = values.now_octets() if moment is None else values.time_octets(moment)
         return codec.pack(action, identity, event.org_id, event.group_id, occurred_at, heads, str.encode)
     except Exception:

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
 import msgspec
 import pytest
 
-from mainflux_events.actions import ThingCreated
+from mainflux_events.actions import ThingCreated, ThingRemoved
 from mainflux_events.codec import codec_for, codec_of
 from mainflux_events.errors import ConfigError, DecodeError, EncodeError
-from mainflux_events.events import Action
+from mainflux_events.events import Action, Identity
 from mainflux_events.resp import Append
 from mainflux_events.wire import decode, encode, fields_of
 
@@ -381,3 +381,21 @@ def test_a_class_that_is_made_again_is_read_as_it_is_now() -> None:
     assert read("codec.one", {b"x": b"1"}) == second("1")
     # And what is left of the first is still written.
     assert written(first(1)) == {b"x": b"1"}
+
+
+@pytest.mark.parametrize("length", [0, 1, 9, 10, 1023, 1024, 5000])
+@pytest.mark.parametrize("character", ["x", "é", "\r", "\0"])
+def test_a_text_of_any_length_is_packed_with_its_size_in_bytes(length: int, character: str) -> None:
+    text = character * length
+    packed = encode(ThingRemoved(id=text), Append("s", None))
+    octets = text.encode()
+    assert b"\r\n$2\r\nid\r\n$%d\r\n%b\r\n$10\r\nevt_org_id\r\n" % (len(octets), octets) in packed
+
+
+def test_packing_in_characters_and_in_bytes_come_to_the_same() -> None:
+    heads, codec = Append("s", 1000), codec_of(ThingCreated)
+    action = ThingCreated(id="t", group_id="g", profile_id="p", name="n", metadata={"a": [1.5, None]})
+    arguments = (action, Identity("u", "e@x"), "org", "group", b"2026-01-02T03:04:05Z")
+    in_bytes = codec.pack(*arguments, heads, str.encode)
+    assert codec.pack_text(*arguments, heads.in_text, None) == in_bytes.decode()
+    assert in_bytes.startswith(b"*28\r\n$4\r\nXADD\r\n")
