@@ -8,14 +8,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 from . import values
-from .actions import PLATFORM_ACTIONS
-from .errors import ConfigError, EncodeError
-from .events import OPERATION, Action, Event, Identity, action_classes, alternatives_of, refuse_unions
+from .errors import EncodeError
+from .events import OPERATION, Action, Event, Identity, action_classes
+from .forms import Form, forms_of
 from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
@@ -32,142 +32,6 @@ ENVELOPE: Final = {
 }
 
 
-class _Form(msgspec.Struct, frozen=True):
-    """How one field of an action is written and read.
-
-    Attributes:
-        name: the field's name in the entry.
-        attribute: its name in the class.
-        text: whether it is written as it is, by the function that packer and reader are called with.
-        write: value to bytes, ValueError with the reason. Nothing, for a field with a default, is left out.
-        read: bytes to value, ValueError with the reason.
-        default: the default, or NODEFAULT.
-        factory: the function that makes the default, or NODEFAULT.
-        lenient: whether a missing required field reads as "".
-    """
-
-    name: str
-    attribute: str
-    text: bool
-    write: Callable[[Any], bytes]
-    read: Callable[[bytes], Any]
-    default: Any
-    factory: Any
-    lenient: bool
-
-    @property
-    def required(self) -> bool:
-        return self.default is msgspec.NODEFAULT and self.factory is msgspec.NODEFAULT
-
-    def is_default(self, value: object) -> bool:
-        if self.required:
-            return False
-        default = self.default if self.factory is msgspec.NODEFAULT else self.factory()
-        return value is default or (type(value) is type(default) and bool(value == default))
-
-
-def _thing_ids_octets(thing_ids: list[str]) -> bytes:
-    if not isinstance(thing_ids, list | tuple):
-        raise ValueError(f"it must be a list of str, not {type(thing_ids).__name__}")
-    written = [values.octets(thing_id) for thing_id in thing_ids]
-    if any(b"," in thing_id for thing_id in written):
-        raise ValueError("an ID holds a comma, which separates the IDs on the wire")
-    if written == [b""]:
-        raise ValueError("a single empty ID cannot be told from none on the wire")
-    return b",".join(written)
-
-
-def _thing_ids_of(octets: bytes) -> list[str] | None:
-    return values.text_of(octets).split(",") if octets else None
-
-
-def _config_octets(config: object) -> bytes:
-    written = values.json_octets(config)
-    if values.config_of(written) != config:
-        raise ValueError("it is not a ProfileConfig whose members have the declared types")
-    return written
-
-
-# The fields of the platform's actions that are no plain text, as the reference writes and reads them.
-_PLATFORM_FORMS: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]]] = {
-    "metadata": (values.object_octets, values.object_of),
-    "config": (_config_octets, values.config_of),
-    "thing_ids": (_thing_ids_octets, _thing_ids_of),
-}
-
-
-def _json_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    decode = msgspec.json.Decoder(annotation).decode
-
-    def read(octets: bytes) -> Any:
-        return values.json_of(octets, decode)
-
-    def write(value: Any) -> bytes:
-        written = values.json_octets(value)
-        try:
-            back = read(written)
-        except ValueError as error:
-            hint = "; NaN and infinities are null in JSON" if "got `null`" in str(error) else ""
-            raise ValueError(f"{error}{hint}") from None
-        if back != value:
-            values.refuse_lossy(value, back)
-        return written
-
-    return write, read
-
-
-def _text_form(annotation: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """Of a str with constraints (`Annotated[str, msgspec.Meta(…)]`), which hold in both directions."""
-
-    def checked(text: str) -> str:
-        try:
-            return cast(str, msgspec.convert(text, annotation))
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from None
-
-    def write(text: str) -> bytes:
-        written = values.octets(text)
-        checked(values.text_of(written))
-        return written
-
-    def read(octets: bytes) -> str:
-        return checked(values.text_of(octets))
-
-    return write, read
-
-
-def _form(action: type[Action], field: msgspec.structs.FieldInfo) -> _Form:
-    where = f"action {action.__name__}, field {field.name!r}"
-    lenient = action in PLATFORM_ACTIONS
-    alternatives = alternatives_of(field.type)
-    text = field.type in (str, str | None)
-    write: Callable[[Any], bytes]
-    read: Callable[[bytes], Any]
-    if text:
-        write, read = values.octets, values.text_of
-    elif lenient:
-        write, read = _PLATFORM_FORMS[field.name]
-    elif str in alternatives and all(each in (str, type(None)) for each in alternatives):
-        write, read = _text_form(field.type)
-    else:
-        try:
-            write, read = _json_form(field.type)
-        except TypeError as error:
-            raise ConfigError(f"{where}: msgspec cannot read its type from JSON: {error}") from None
-    return _Form(
-        field.encode_name, field.name, text, write, read, field.default, field.default_factory, lenient
-    )
-
-
-def _forms(action: type[Action]) -> tuple[_Form, ...]:
-    refuse_unions(action)
-    try:
-        fields = msgspec.structs.fields(action)
-    except (NameError, AttributeError) as error:
-        raise ConfigError(f"action {action.__name__}: the type of a field is not known: {error}") from None
-    return tuple(_form(action, field) for field in fields)
-
-
 class Codec:
     """What is compiled for one action class.
 
@@ -180,7 +44,7 @@ class Codec:
 
     def __init__(self, action: type[Action]) -> None:
         self.action = action
-        self.forms: tuple[_Form, ...] = _forms(action)
+        self.forms: tuple[Form, ...] = forms_of(action)
         names = _pack_names(action, self.forms)
         self.pack: Callable[..., bytes] = _compile(_pack_source(action, self.forms, _IN_OCTETS), names)
         self.pack_text: Callable[..., str] = _compile(
@@ -235,7 +99,8 @@ class Codec:
                 form.read(octets)
             except ValueError as error:
                 return form.name, str(error)
-        return OPERATION, f"{self.action.__name__} cannot be made of these values"
+        upgraded = ", or its upgrade() does not take them" if _is_older(self.action) else ""
+        return OPERATION, f"{self.action.__name__} cannot be made of these values{upgraded}"
 
 
 def _compile(lines: list[str], names: dict[str, Any]) -> Any:
@@ -281,7 +146,7 @@ _IN_OCTETS: Final = _Packing("pack", "text({})", "{}", "S[n] if (n := len(v := {
 _IN_TEXT: Final = _Packing("pack_text", "{}", "{}.decode()", "S[len(v := {})], v")
 
 
-def _pack_source(action: type[Action], forms: tuple[_Form, ...], packing: _Packing) -> list[str]:
+def _pack_source(action: type[Action], forms: tuple[Form, ...], packing: _Packing) -> list[str]:
     required, optional = [], []
     for number, form in enumerate(forms):
         value = f"action.{form.attribute}"
@@ -317,7 +182,7 @@ def _pack_source(action: type[Action], forms: tuple[_Form, ...], packing: _Packi
     ]
 
 
-def _pack_names(action: type[Action], forms: tuple[_Form, ...]) -> dict[str, Any]:
+def _pack_names(action: type[Action], forms: tuple[Form, ...]) -> dict[str, Any]:
     """What the source of a packing function refers to, for one in bytes."""
     names: dict[str, Any] = {"NOTHING": b"", "END": b"\r\n", "S": SIZES, "size": size}
     names["OPERATION"] = bulk(OPERATION.encode()) + bulk(action.operation.encode())[:-2]
@@ -328,14 +193,14 @@ def _pack_names(action: type[Action], forms: tuple[_Form, ...]) -> dict[str, Any
     return names
 
 
-def _in_text(names: dict[str, Any], forms: tuple[_Form, ...]) -> dict[str, Any]:
+def _in_text(names: dict[str, Any], forms: tuple[Form, ...]) -> dict[str, Any]:
     """The same, for one in text."""
     values = {f"D{number}": form.default for number, form in enumerate(forms)}
     texts = {name: value.decode() for name, value in names.items() if isinstance(value, bytes)}
     return names | texts | {"S": [known.decode() for known in SIZES]} | values
 
 
-def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list[str], dict[str, Any]]:
+def _unpack_source(action: type[Action], forms: tuple[Form, ...]) -> tuple[list[str], dict[str, Any]]:
     names: dict[str, Any] = {"Action": action, "Event": Event, "Identity": Identity, "NOBODY": Identity()}
     names["time_of"] = values.time_of
     # Positions are quicker than keywords.
@@ -355,11 +220,15 @@ def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list
             value = f"{value} if v{number} is not None else {default}"
         keyword = f"{form.attribute}=" if form.attribute in keyword_only else ""
         arguments.append(f"{keyword}{value}")
+    made = f"Action({', '.join(arguments)})"
+    if _is_older(action):
+        names["upgraded"] = _upgraded
+        made = f"upgraded({made})"
     lines = [
         "def unpack(values, text, entry):",
         f"    {''.join(f'v{number}, ' for number in range(len(forms)))}org_id, group_id, user, email, moment = values",
         "    return Event(",
-        f"        Action({', '.join(arguments)}),",
+        f"        {made},",
         "        Identity(text(user or b''), text(email or b'')) if user or email else NOBODY,",
         "        text(org_id) if org_id else '',",
         "        text(group_id) if group_id else '',",
@@ -368,6 +237,18 @@ def _unpack_source(action: type[Action], forms: tuple[_Form, ...]) -> tuple[list
         "    )",
     ]
     return lines, names
+
+
+def _is_older(action: type[Action]) -> bool:
+    """Whether the class stands for an older form, which becomes another when it is read."""
+    return callable(getattr(action, "upgrade", None))
+
+
+def _upgraded(action: Any) -> Action:
+    newer = action.upgrade()
+    if not isinstance(newer, Action):
+        raise TypeError(f"{type(action).__name__}.upgrade gives no Action")
+    return newer
 
 
 CODECS: dict[type[Action], Codec] = {}

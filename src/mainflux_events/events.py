@@ -138,6 +138,8 @@ class Action(msgspec.Struct, frozen=True, metaclass=_ActionMeta):
     default is always written; one with a default is left out where it equals it in type and value. Reading, a missing
     field takes its default: so changing a default changes what old entries mean.
 
+    A class with a method `upgrade(self) -> Action` stands for an older form: what is read becomes what that gives.
+
     Raises, when the class is made:
         ConfigError: no tag, a tag or a field's name that is taken, or a setting that would change the form.
     """

@@ -399,3 +399,54 @@ def test_packing_in_characters_and_in_bytes_come_to_the_same() -> None:
     in_bytes = codec.pack(*arguments, heads, str.encode)
     assert codec.pack_text(*arguments, heads.in_text, None) == in_bytes.decode()
     assert in_bytes.startswith(b"*28\r\n$4\r\nXADD\r\n")
+
+
+class CodecParcels(Action, tag="test.codec.parcels.v2"):
+    order_id: str
+    parcels: list[str] = msgspec.field(name="packages", default_factory=list)
+    carrier: str = "post"
+
+
+class CodecParcel(Action, tag="test.codec.parcels"):
+    order_id: str
+    parcel: str
+
+    def upgrade(self) -> CodecParcels:
+        if self.parcel == "lost":
+            raise LookupError("nobody knows")
+        return CodecParcels(self.order_id, [self.parcel])
+
+
+def entry_of(action: Action) -> list[bytes]:
+    heads = Append("s", None)
+    return heads.fields_of(encode(action, heads))
+
+
+def test_an_older_form_is_read_as_the_newer_one() -> None:
+    entry = entry_of(CodecParcel("o1", "box"))
+    event = decode(entry, "s", "1-0")
+    assert event.action == CodecParcels("o1", ["box"])
+    assert dict(event.raw)[b"operation"] == b"test.codec.parcels"
+
+
+def test_a_newer_form_is_read_as_it_is() -> None:
+    assert decode(entry_of(CodecParcels("o1", ["a", "b"], "ship"))).action == CodecParcels(
+        "o1", ["a", "b"], "ship"
+    )
+
+
+def test_a_field_that_was_added_has_its_default_in_old_entries() -> None:
+    old = [b"operation", b"test.codec.parcels.v2", b"order_id", b"o1"]
+    assert decode(old).action == CodecParcels("o1", [], "post")
+
+
+def test_a_field_that_was_renamed_keeps_its_name_in_the_entries() -> None:
+    assert b"packages" in entry_of(CodecParcels("o1", ["a"]))
+    assert b"parcels" not in entry_of(CodecParcels("o1", ["a"]))
+
+
+@pytest.mark.parametrize("upgrade", [lambda self: None, lambda self: 1 / 0])
+def test_an_upgrade_that_fails_is_a_decode_error(upgrade: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CodecParcel, "upgrade", upgrade)
+    with pytest.raises(DecodeError, match=r"CodecParcel cannot be made of these values, or its upgrade\(\)"):
+        decode(entry_of(CodecParcel("o1", "box")))
