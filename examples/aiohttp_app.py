@@ -7,13 +7,10 @@ Its own environment: REDIS_URL, by default redis://localhost:6379/0.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from mainflux_events import (
     THINGS_STREAM,
@@ -23,38 +20,18 @@ from mainflux_events import (
     Subscriber,
     ThingCreated,
     ThingRemoved,
-    acting_as,
 )
+from mainflux_events.contrib.aiohttp import PUBLISHER, Consume, events_context, identity_middleware
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 
-PUBLISHER = web.AppKey("publisher", Publisher)
 HISTORY = web.AppKey("history", list[str])
 
 routes = web.RouteTableDef()
 
 
-async def publishing(app: web.Application) -> AsyncIterator[None]:
-    # Leaving the context, when the application ends, delivers what is still buffered.
-    async with Publisher(REDIS_URL, THINGS_STREAM) as app[PUBLISHER]:
-        yield
-
-
-async def consuming(app: web.Application) -> AsyncIterator[None]:
-    def note(event: Event) -> None:
-        app[HISTORY].append(f"{event.identity.id or 'somebody'}: {event.action.operation}")
-
-    async with Subscriber(REDIS_URL, THINGS_STREAM, "history") as subscriber:
-        running = asyncio.create_task(subscriber.run(note))
-        yield
-    await running  # closing the subscriber has ended it; an error of its own would be raised here
-
-
-@web.middleware
-async def acting(request: web.Request, handler: Handler) -> web.StreamResponse:
-    # A handler runs in the same task as its middlewares, so it publishes in this user's name.
-    with acting_as(Identity(request.headers.get("X-User-Id", ""), request.headers.get("X-User-Email", ""))):
-        return await handler(request)
+def identify(request: web.Request) -> Identity:
+    return Identity(request.headers.get("X-User-Id", ""), request.headers.get("X-User-Email", ""))
 
 
 @routes.post("/things")
@@ -77,8 +54,17 @@ async def history(request: web.Request) -> web.Response:
 
 
 def make_app(_: list[str] | None = None) -> web.Application:
-    app = web.Application(middlewares=[acting])
+    app = web.Application(middlewares=[identity_middleware(identify)])
     app[HISTORY] = []
-    app.cleanup_ctx.extend([publishing, consuming])
+
+    def note(event: Event) -> None:
+        app[HISTORY].append(f"{event.identity.id or 'somebody'}: {event.action.operation}")
+
+    app.cleanup_ctx.append(
+        events_context(
+            lambda: Publisher(REDIS_URL, THINGS_STREAM),
+            Consume(lambda: Subscriber(REDIS_URL, THINGS_STREAM, "history"), note),
+        )
+    )
     app.add_routes(routes)
     return app

@@ -8,12 +8,10 @@ Its own environment: REDIS_URL, by default redis://localhost:6379/0.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, TypedDict
 from uuid import uuid4
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import FastAPI, HTTPException
+from starlette.requests import HTTPConnection
 
 from mainflux_events import (
     THINGS_STREAM,
@@ -23,41 +21,19 @@ from mainflux_events import (
     ThingRemoved,
     ThingUpdated,
     Undelivered,
-    acting_as,
 )
+from mainflux_events.contrib.fastapi import Events, IdentityMiddleware, events_lifespan
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 
 
-class State(TypedDict):
-    publisher: Publisher
+def identify(request: HTTPConnection) -> Identity:
+    return Identity(request.headers.get("x-user-id", ""), request.headers.get("x-user-email", ""))
 
 
-@asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-    # One publisher for the whole application. Leaving the context delivers what is still buffered.
-    async with Publisher(REDIS_URL, THINGS_STREAM) as publisher:
-        yield {"publisher": publisher}
-
-
-async def publisher_of(request: Request) -> Publisher:
-    publisher: Publisher = request.state.publisher
-    return publisher
-
-
-async def acting(
-    x_user_id: Annotated[str, Header()] = "", x_user_email: Annotated[str, Header()] = ""
-) -> AsyncIterator[None]:
-    # The identity is a context variable, so this dependency has to be `async`: such a one runs in the task of the
-    # request, as an `async def` endpoint does, and a plain `def` endpoint's thread gets a copy of that task's context.
-    # A plain `def` dependency would run in threads of its own: the endpoint would not see what it sets, and what is
-    # set in one thread cannot be taken back in another (`ValueError: … was created in a different Context`).
-    with acting_as(Identity(x_user_id, x_user_email)):
-        yield
-
-
-app = FastAPI(lifespan=lifespan, dependencies=[Depends(acting)])
-Events = Annotated[Publisher, Depends(publisher_of)]
+# One publisher for the whole application. When that ends, what is still buffered is delivered.
+app = FastAPI(lifespan=events_lifespan(lambda: Publisher(REDIS_URL, THINGS_STREAM)))
+app.add_middleware(IdentityMiddleware, identify=identify)
 
 
 @app.post("/things", status_code=201)
