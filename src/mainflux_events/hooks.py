@@ -13,7 +13,9 @@ import msgspec
 
 from .errors import ConfigError
 from .events import Event
-from .wire import decode
+from .resp import Append, pairs_of
+from .values import text_of
+from .wire import decode, operation_of
 
 logger: logging.Logger = logging.getLogger("mainflux_events")
 
@@ -21,21 +23,41 @@ logger: logging.Logger = logging.getLogger("mainflux_events")
 class LostDetails(msgspec.Struct, frozen=True):
     """An accepted event that will not reach the stream.
 
+    It is taken apart when somebody asks: of the thousands that a full buffer loses, most are only counted.
+
     Attributes:
         stream: where it was to go.
-        operation: the operation of its action.
-        fields: what would have been appended, pairs of name and value.
         reason: why it was lost.
     """
 
     stream: str
-    operation: str
-    fields: tuple[tuple[bytes, bytes], ...]
     reason: str
+    # The command that would have appended it, and what takes that apart.
+    _packed: bytes
+    _append: Append
+
+    @property
+    def operation(self) -> str:
+        """The operation of its action."""
+        return text_of(operation_of(self._entry()) or b"")
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """What would have been appended, pairs of name and value."""
+        return pairs_of(self._entry())
 
     def event(self) -> Event:
         """The event, decoded."""
-        return decode([part for pair in self.fields for part in pair])
+        return decode(self._entry())
+
+    def _entry(self) -> list[bytes]:
+        return self._append.fields_of(self._packed)
+
+    def __repr__(self) -> str:
+        # An event's content is in nobody's repr but its own.
+        return (
+            f"{type(self).__name__}(stream={self.stream!r}, operation={self.operation!r}, reason={self.reason!r})"
+        )
 
 
 class DroppedDetails(LostDetails, frozen=True):
@@ -91,6 +113,12 @@ class SkippedDetails(msgspec.Struct, frozen=True):
     operation: str
     reason: str
     fields: tuple[tuple[bytes, bytes], ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(stream={self.stream!r}, id={self.id!r}, operation={self.operation!r}, "
+            f"reason={self.reason!r})"
+        )
 
 
 class HandlerFailedDetails(msgspec.Struct, frozen=True):

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from .errors import Undelivered
-from .hooks import DroppedDetails, LostDetails, Observers, UndeliveredDetails, logger
-from .resp import Append, pairs_of
-from .values import text_of
-from .wire import operation_of
+from .hooks import DroppedDetails, Observers, UndeliveredDetails, logger
+from .resp import Append
 
 # Drops come by the thousand: after a line in the log, the next one comes so many seconds later, with their count.
 LOG_DROPS_EVERY: Final = 10.0
@@ -98,7 +96,7 @@ class Ledger:
         reason = "the buffer was full"
         self._note_lost(position, reason)
         if self._observers:
-            self._observers.notify("dropped", self._details(DroppedDetails, packed, reason))
+            self._observers.notify("dropped", DroppedDetails(self._stream, reason, packed, self._append))
         if self._log_timer is None:
             self._log_drops()
 
@@ -122,7 +120,7 @@ class Ledger:
         self.undelivered += 1
         self._note_lost(position, reason)
         if self._observers:
-            self._observers.notify("undelivered", self._details(UndeliveredDetails, packed, reason))
+            self._observers.notify("undelivered", UndeliveredDetails(self._stream, reason, packed, self._append))
 
     def note_progress(self, oldest: int) -> None:
         """Everything before position `oldest` is settled."""
@@ -139,12 +137,3 @@ class Ledger:
         future = self._sends.get(position)
         if future is not None and not future.done():
             future.set_exception(Undelivered(1, reason))
-
-    def _details(self, kind: type[LostDetails], packed: bytes, reason: str) -> LostDetails:
-        entry = self._append.fields_of(packed)
-        return kind(
-            stream=self._stream,
-            operation=text_of(operation_of(entry) or b""),
-            fields=pairs_of(entry),
-            reason=reason,
-        )

@@ -9,7 +9,15 @@ import pytest
 
 from histories import Recorder
 from mainflux_events import ConfigError, Hooks, ThingRemoved
-from mainflux_events.hooks import Observers, Occasionally, ReconnectedDetails, UndeliveredDetails
+from mainflux_events.hooks import (
+    Observers,
+    Occasionally,
+    ReconnectedDetails,
+    SkippedDetails,
+    UndeliveredDetails,
+)
+from mainflux_events.resp import Append
+from mainflux_events.wire import pack_raw
 
 DETAILS = ReconnectedDetails("things", "append")
 
@@ -91,13 +99,33 @@ def test_details_are_frozen() -> None:
         DETAILS.stream = "other"  # type: ignore[misc]
 
 
+APPEND = Append("things", None)
+
+
 def lost(*fields: tuple[bytes, bytes]) -> UndeliveredDetails:
-    return UndeliveredDetails(stream="things", operation="", fields=fields, reason="refused")
+    return UndeliveredDetails("things", "refused", pack_raw(fields, APPEND), APPEND)
 
 
 def test_a_lost_event_can_be_had_again() -> None:
     event = lost((b"operation", b"thing.remove"), (b"id", b"t1")).event()
     assert event.action == ThingRemoved(id="t1")
+
+
+def test_a_lost_event_says_what_it_was() -> None:
+    details = lost((b"operation", b"thing.remove"), (b"id", b"t1"))
+    assert (details.stream, details.operation, details.reason) == ("things", "thing.remove", "refused")
+    assert details.fields == ((b"operation", b"thing.remove"), (b"id", b"t1"))
+
+
+def test_what_is_lost_or_skipped_is_shown_without_its_content() -> None:
+    fields = ((b"operation", b"thing.remove"), (b"id", b"payload"))
+    skipped = SkippedDetails("things", "1-0", "thing.remove", "not known", fields)
+    assert repr(lost(*fields)) == (
+        "UndeliveredDetails(stream='things', operation='thing.remove', reason='refused')"
+    )
+    assert repr(skipped) == (
+        "SkippedDetails(stream='things', id='1-0', operation='thing.remove', reason='not known')"
+    )
 
 
 def test_a_lost_event_keeps_its_fields_to_be_forwarded() -> None:
