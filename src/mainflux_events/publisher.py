@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 from asyncio import _get_running_loop
 from collections.abc import Iterable
 from typing import Final, NoReturn
@@ -111,6 +112,7 @@ class Publisher(Lifecycle):
         # Where publishing is possible: the loop it was started on. None before and after.
         self._open_on: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._task: asyncio.Task[None] | None = None
         self._over = False
         self._died: BaseException | None = None
@@ -152,11 +154,14 @@ class Publisher(Lifecycle):
 
         Raises:
             EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`, in the calling thread.
-            RuntimeError: called on the event loop itself, where `publish_nowait` is to be used.
+            RuntimeError: called on the event loop itself, where `publish_nowait` is to be used, or in a process that
+                was forked after the start.
         """
         loop = self._loop
         if loop is None:
             raise NotStarted(f"the publisher of {self.stream!r}")
+        if os.getpid() != self._process:
+            raise self._elsewhere()  # the loop looks as if it ran here too, but nobody runs it
         if _get_running_loop() is loop:
             raise RuntimeError(
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
@@ -283,8 +288,8 @@ class Publisher(Lifecycle):
 
     def _elsewhere(self) -> RuntimeError:
         return RuntimeError(
-            f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
-            "use publish_threadsafe from other threads, and one publisher for each event loop"
+            f"the publisher of {self.stream!r} belongs to another event loop, thread or process than this call: "
+            "use publish_threadsafe from other threads, and one publisher for each event loop and process"
         )
 
     def _refuse(self) -> NoReturn:
@@ -326,6 +331,7 @@ class Publisher(Lifecycle):
         if self._loop is not None or self._over:
             raise RuntimeError(f"the publisher of {self.stream!r} was used before; make another one")
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The background task is over: as it should be while closing, else it died."""
