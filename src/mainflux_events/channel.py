@@ -159,18 +159,24 @@ class Channel(asyncio.Protocol):
         self.received += len(data)
         self._reader.feed(data)
         gets, exchanges = self._reader.gets, self._exchanges
-        try:
-            while (reply := gets()) is not False:
-                if not exchanges:
-                    self.abort("the server sent a reply that nobody asked for")
-                    return
-                exchange = exchanges[0]
-                exchange.replies.append(reply)
-                if len(exchange.replies) == exchange.wanted:
-                    exchanges.popleft()
-                    exchange.answer(exchange.replies, "")
-        except hiredis.HiredisError as error:
-            self.abort(f"the server sent what is no reply: {error}")
+        while True:
+            try:
+                reply = gets()
+            except Exception as error:
+                # Besides its own errors hiredis raises what a length or a type leads to that no honest server sends:
+                # MemoryError, TypeError.
+                self.abort(f"the server sent what is no reply: {str(error) or type(error).__name__}")
+                return
+            if reply is False:
+                return
+            if not exchanges:
+                self.abort("the server sent a reply that nobody asked for")
+                return
+            exchange = exchanges[0]
+            exchange.replies.append(reply)
+            if len(exchange.replies) == exchange.wanted:
+                exchanges.popleft()
+                exchange.answer(exchange.replies, "")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
