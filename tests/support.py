@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -41,6 +42,15 @@ async def restart_with_much_to_load(server: RedisServer) -> None:
     await server.command("DEBUG", "POPULATE", 256, "key", 2**17)
     await server.stop()
     await server.restart(loaded=False)
+
+
+def nobody_listens() -> int:
+    """A port of 127.0.0.1 where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
 
 
 async def no_clients_left(server: RedisServer, timeout: float = 2.0) -> None:

@@ -39,6 +39,9 @@ _CREDENTIALS_REFUSED: Final = (
 )
 _BEGINNINGS: Final = ("redis://", "rediss://", "unix://")
 
+# OpenSSL's words for an answer that is not TLS.
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
 # Settings of the user's client that are about its own way of calling and pooling.
 _FOREIGN: Final = frozenset(
     {
@@ -225,7 +228,8 @@ def _where(pool: Any, connection: Any) -> str:
     if isinstance(pool, SentinelConnectionPool):
         return f"the master {pool.service_name!r} of Sentinel"
     path = getattr(connection, "path", None)
-    return f"redis at {path or f'{connection.host}:{connection.port}'}, database {connection.db}"
+    tls = " with TLS" if hasattr(connection, "ssl_context") else ""
+    return f"redis at {path or f'{connection.host}:{connection.port}'}{tls}, database {connection.db}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -235,27 +239,39 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _told(error: Exception) -> str:
+    """What an error says, without what the server repeats of the command that it refuses."""
+    return str(Refusal(str(error)))
+
+
 def _why_not_connected(where: str, error: Exception) -> Exception:
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
+                reason = cause.verify_message.rstrip(".")
                 return ConfigError(
-                    f"{where}: its certificate is not trusted; set ssl_ca_certs to the CA that signed it"
+                    f"{where}: its certificate is not trusted ({reason}); where a CA of your own signed it, set "
+                    "ssl_ca_certs"
                 )
+            case ssl.SSLError() if cause.reason in _NOT_TLS:
+                return ConfigError(f"{where}: what answers there does not speak TLS")
             case socket.gaierror() if cause.errno in _UNKNOWN_HOST:
                 return ConfigError(f"{where}: the host name is not known")
             case UnicodeError():
                 return ConfigError(f"{where}: that can be no host name")
             case exceptions.ResponseError() if "DB index" in str(cause):
                 return ConfigError(f"{where}: the server has no such database")
+            case exceptions.ResponseError() if "unknown command" in str(cause):
+                # As the rest of the reply holds the arguments, and with AUTH the password.
+                return ConfigError(f"{where}: connecting needs what the server does not know: {_told(cause)}")
             case MasterNotFoundError():
                 return Unreachable(f"{where} is not known: no Sentinel that answers has a healthy one")
         if isinstance(cause, _CREDENTIALS_REFUSED):
             reason = (
-                f"the server refuses the credentials ({Refusal(str(cause))}); check the user and the password"
+                f"the server refuses the credentials ({_told(cause)}); check the user and the password"
             )
             return AccessRefused(where, reason)
     if isinstance(error, exceptions.RedisError | exceptions.RedisClusterException | OSError):
-        return Unreachable(f"{where} cannot be reached: {error}")
+        return Unreachable(f"{where} cannot be reached: {_told(error)}")
     # Of the user's own, such as a provider of credentials; what it says is not for the log.
     return Unreachable(f"{where} cannot be reached: {type(error).__name__} was raised")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Final
 
 from .errors import AccessRefused
 
@@ -41,6 +42,11 @@ _SCRIPT_ACCESS = re.compile(
 )
 
 
+# So many characters of a reply are looked at and repeated. Those of Redis are shorter; what else answers may send
+# megabytes, which would keep the patterns above busy for minutes.
+LONGEST: Final = 512
+
+
 class Refusal(Exception):
     """An error reply of the server, in its own words.
 
@@ -49,7 +55,7 @@ class Refusal(Exception):
     """
 
     def __init__(self, reply: str) -> None:
-        cause = _SCRIPT_ACCESS.sub("NOPERM ", _SCRIPT.sub("", reply, count=1), count=1)
+        cause = _SCRIPT_ACCESS.sub("NOPERM ", _SCRIPT.sub("", reply[:LONGEST], count=1), count=1)
         self.text: str = _USER.sub("the user has", _ARGUMENTS.sub("", cause))
         super().__init__(self.text)
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-import shlex
 import signal
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -17,11 +15,9 @@ from mainflux_events import (
     THINGS_STREAM,
     Backoff,
     Commit,
-    Event,
     Publisher,
     Retry,
     Subscriber,
-    ThingRemoved,
 )
 from mainflux_events.testing import RedisServer
 
@@ -139,32 +135,6 @@ def test_every_option_is_listed_with_its_default(function: object, page: str, he
             assert written[name] == ""
         else:
             assert value_of(written[name]) == default, name
-
-
-async def test_the_rights_that_the_pages_list_are_enough(fresh_server: RedisServer) -> None:
-    for page in PAGES[:2]:
-        [line] = [block for block in blocks(page, "console") if block.startswith("ACL")]
-        await fresh_server.command(*shlex.split(line))
-    publisher_url, audit_url = [
-        f"unix://{user}:secret@{quote(str(fresh_server.socket))}" for user in ("publisher", "audit")
-    ]
-    async with (
-        Publisher(publisher_url, THINGS_STREAM) as publisher,
-        Subscriber(audit_url, THINGS_STREAM, "audit") as subscriber,
-    ):
-        for thing in ("t1", "t2", "t3"):
-            await publisher.publish(ThingRemoved(thing))
-        await publisher.flush(5)
-        received = []
-        for _ in range(3):
-            received.append(await anext(subscriber))
-            await subscriber.commit(received[-1])
-        assert (await subscriber.lag())[THINGS_STREAM].entries == 0
-    assert received == [
-        Event(ThingRemoved(f"t{n}"), occurred_at=received[n - 1].occurred_at) for n in (1, 2, 3)
-    ]
-    cursor = await fresh_server.command("GET", f"mainflux:cursor:audit:{THINGS_STREAM}")
-    assert cursor.decode() == received[-1].id
 
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)

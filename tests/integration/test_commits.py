@@ -15,7 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from consuming import STREAM, Recorder, append, stored, take, thing
-from mainflux_events import AccessRefused, Backoff, Commit, Event, Subscriber, ThingRemoved
+from mainflux_events import Backoff, Commit, Event, Subscriber, ThingRemoved
 from mainflux_events.cursor import padded
 from mainflux_events.testing import RedisServer
 from support import wait_until
@@ -455,30 +455,3 @@ async def test_a_commit_that_takes_too_long_is_a_timeout(
             await consumer.commit(event)
         fresh_server.resume()
         await until_stored(client, id)
-
-
-# --- rights ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("missing", "has_cursor"),
-    [(each, has) for each in ("-set", "-eval", "-get", "-xread") for has in (False, True)]
-    + [("-xinfo", False)],
-)
-async def test_a_right_that_is_missing_is_told_at_start(
-    missing: str, has_cursor: bool, server: RedisServer, client: Redis
-) -> None:
-    await append(client, "t1")
-    if has_cursor:
-        await client.set(KEY, "0-1")
-    await client.acl_setuser(
-        "limited", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", missing]
-    )
-    try:
-        url = server.url.replace("unix://", "unix://limited:secret@")
-        with pytest.raises(AccessRefused) as caught:
-            await Subscriber(url, STREAM, "audit").start()
-        assert "secret" not in str(caught.value)
-        assert "limited" not in str(caught.value)
-    finally:
-        await client.acl_deluser("limited")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
-import ssl
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,19 +11,18 @@ from urllib.parse import quote
 
 import pytest
 import redis
-import trustme
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
 
-from clusters import cluster, give_slot, sentinel, tls_in_front_of
+from clusters import cluster, give_slot, sentinel
 from histories import STREAM, Recorder, numbered, stored_ids
 from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left, wait_until
+from support import no_clients_left, nobody_listens, wait_until
 
 SECRET = "s3cr€t/p@ss"
 SHORT = Backoff(initial=0.01, maximum=0.05)
@@ -118,58 +115,6 @@ def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
 def test_an_option_that_nobody_knows_is_told_from_a_url_that_is_none() -> None:
     with pytest.raises(ConfigError, match="an option is unknown, or its value cannot be used"):
         Link("redis://localhost?no_such_option=1", 1.0)
-
-
-# --- TLS ---
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> trustme.CA:
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    return ca
-
-
-@pytest.fixture
-async def tls_port(server: RedisServer, authority: trustme.CA) -> AsyncIterator[int]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    async with tls_in_front_of(server, context) as port:
-        yield port
-
-
-async def test_tls(tls_port: int, authority: trustme.CA, tmp_path: Path) -> None:
-    url = f"rediss://localhost:{tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-    assert await ask(url, "PING") == b"PONG"
-
-
-@pytest.mark.filterwarnings("ignore:SSL_OP")
-async def test_a_certificate_that_nobody_vouches_for(tls_port: int) -> None:
-    with pytest.raises(ConfigError, match="its certificate is not trusted; set ssl_ca_certs"):
-        await ask(f"rediss://localhost:{tls_port}", "PING")
-
-
-async def test_a_certificate_of_another_host(tls_port: int, authority: trustme.CA, tmp_path: Path) -> None:
-    url = f"rediss://127.0.0.1:{tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-    with pytest.raises(ConfigError, match="its certificate is not trusted"):
-        await ask(url, "PING")
-
-
-async def test_a_file_of_certificates_that_is_not_there(tls_port: int) -> None:
-    with pytest.raises(ConfigError, match="^redis: the files of certificates and keys .*FileNotFoundError"):
-        await ask(f"rediss://localhost:{tls_port}?ssl_ca_certs=/no/such/file.pem", "PING")
-
-
-async def test_an_end_of_the_connection_is_noticed_behind_tls(
-    tls_port: int, authority: trustme.CA, tmp_path: Path, client: Redis
-) -> None:
-    url = f"rediss://localhost:{tls_port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-    async with Publisher(url, STREAM, backoff=SHORT) as publisher:
-        await publisher.send(numbered(1))
-        await client.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.wait_for(publisher.send(numbered(2)), 2.0)
-        assert publisher.stats.reconnects == 1
-    assert await stored_ids(client) == ["0000001", "0000002"]
 
 
 # --- clients ---
@@ -341,14 +286,6 @@ async def test_a_cluster_that_is_down_may_come_back() -> None:
 # --- what cannot work ---
 
 
-def nobody_listens() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        assert isinstance(port, int)
-        return port
-
-
 async def test_a_port_where_nobody_listens() -> None:
     with pytest.raises(Unreachable, match=r"redis at 127\.0\.0\.1:\d+, database 0 cannot be reached"):
         await ask(f"redis://127.0.0.1:{nobody_listens()}", "PING")
@@ -498,75 +435,3 @@ async def test_close_leaves_no_connection(fresh_server: RedisServer) -> None:
     await channel.aclose()
     await no_clients_left(fresh_server)
     assert not channel.alive
-
-
-# --- rights ---
-
-RIGHTS = ("+xadd", "+multi", "+exec")
-
-
-async def writer_url(server: RedisServer, *rights: str, key: str = f"~{STREAM}") -> str:
-    await server.command("ACL", "SETUSER", "writer", "on", f">{SECRET}", key, *rights)
-    return f"redis://writer:{quote(SECRET, safe='')}@127.0.0.1:{server.port}/0"
-
-
-async def test_the_least_rights_are_enough(tcp_server: RedisServer) -> None:
-    url = await writer_url(tcp_server, *RIGHTS)
-    async with Publisher(url, STREAM) as publisher:
-        assert [await publisher.send(numbered(number)) for number in range(3)]
-        for number in range(100):
-            publisher.publish_nowait(numbered(number))
-        await publisher.flush(2.0)
-    assert publisher.stats.acknowledged == 103
-    assert publisher.stats.retries == 0
-
-
-@pytest.mark.parametrize("missing", RIGHTS)
-async def test_a_missing_right_is_named_at_start(tcp_server: RedisServer, missing: str) -> None:
-    url = await writer_url(tcp_server, *(right for right in RIGHTS if right != missing))
-    with pytest.raises(AccessRefused, match=f"may not run {missing[1:].upper()} on 'mainflux.things'"):
-        await Publisher(url, STREAM).start()
-
-
-async def test_a_key_without_rights_is_named_at_start(tcp_server: RedisServer) -> None:
-    url = await writer_url(tcp_server, *RIGHTS, key="~others.*")
-    with pytest.raises(AccessRefused, match="may not run XADD on 'mainflux.things'"):
-        await Publisher(url, STREAM).start()
-
-
-async def test_the_check_of_rights_appends_nothing(tcp_server: RedisServer) -> None:
-    async with Publisher(tcp_server.url, STREAM):
-        pass
-    assert await tcp_server.command("EXISTS", STREAM) == 0
-
-
-@pytest.mark.parametrize("trouble", ["wrong password", "no rights", "killed", "wrong type", "nobody there"])
-async def test_no_secret_is_told_by_anybody(
-    tcp_server: RedisServer, trouble: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = await writer_url(tcp_server, *RIGHTS)
-    recorder = Recorder()
-    told = []
-    if trouble == "wrong password":
-        await tcp_server.command("ACL", "SETUSER", "writer", "resetpass")
-    elif trouble == "nobody there":
-        url = url.replace(f":{tcp_server.port}", f":{nobody_listens()}")
-    publisher = Publisher(url, STREAM, backoff=SHORT, close_timeout=0.05, attempt_timeout=0.5, hooks=recorder)
-    with caplog.at_level(logging.DEBUG):
-        try:
-            async with publisher:
-                if trouble == "no rights":
-                    await tcp_server.command("ACL", "SETUSER", "writer", "-xadd")
-                elif trouble == "killed":
-                    await tcp_server.kill()
-                elif trouble == "wrong type":
-                    await tcp_server.command("SET", STREAM, "x")
-                publisher.publish_nowait(numbered(1))
-                await wait_until(lambda: recorder.retries)
-        except AccessRefused as error:
-            told.append("".join(traceback.format_exception(error)))
-    told += [repr(recorder.retries), repr(recorder.lost_undelivered), repr(publisher), caplog.text]
-    assert recorder.retries or trouble == "wrong password"
-    for text in told:
-        for secret in (SECRET, quote(SECRET, safe=""), "writer"):
-            assert secret not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainflux_events.refusals import Outlook, Refusal
+from mainflux_events.refusals import LONGEST, Outlook, Refusal
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,12 @@ def test_arguments_that_the_server_repeats_are_left_out() -> None:
     refusal = Refusal("ERR unknown command 'XADD', with args beginning with: 'things' 'secret'")
     assert str(refusal) == refusal.text == "ERR unknown command 'XADD'"
     assert "secret" not in repr(refusal)
+
+
+def test_of_a_reply_without_end_the_beginning_is_told() -> None:
+    # Without the bound, this took minutes.
+    endless = "ERR Error running script " * 100_000
+    assert str(Refusal(endless)) == endless[:LONGEST]
 
 
 @pytest.mark.parametrize(
