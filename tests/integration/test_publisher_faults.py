@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
-import anyio
 import pytest
 from redis.asyncio import Redis
 
@@ -445,197 +443,11 @@ async def test_many_fields_arrive(server: RedisServer, client: Redis) -> None:
     assert len(fields) == 20_000
 
 
-# --- closing ---
-
-State = Callable[[RedisServer, Publisher], Awaitable[object]]
-
-
-async def idle(_server: RedisServer, _publisher: Publisher) -> None:
-    pass
-
-
-async def full(_server: RedisServer, publisher: Publisher) -> None:
-    for number in range(10_000):
-        publisher.publish_nowait(numbered(number))
-
-
 async def hanging(server: RedisServer, publisher: Publisher) -> None:
     await publisher.send(numbered(0))
     server.hang()
     publisher.publish_nowait(numbered(1))
     await wait_until(lambda: publisher.stats.in_flight)
-
-
-async def hanging_while_connecting(server: RedisServer, publisher: Publisher) -> None:
-    await hanging(server, publisher)
-    await wait_until(lambda: publisher.stats.retries)
-
-
-async def gone(server: RedisServer, publisher: Publisher) -> None:
-    await server.kill()
-    publisher.publish_nowait(numbered(1))
-    await wait_until(lambda: publisher.stats.retries >= 2)
-
-
-async def refusing(server: RedisServer, publisher: Publisher) -> None:
-    await server.command("SET", STREAM, "x")
-    publisher.publish_nowait(numbered(1))
-    await wait_until(lambda: publisher.stats.retries)
-
-
-STATES = [idle, full, hanging, hanging_while_connecting, gone, refusing]
-
-
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("close_timeout", [0, 0.2])
-async def test_close_ends_in_time_in_every_state(
-    fresh_server: RedisServer, state: State, close_timeout: float
-) -> None:
-    history = History()
-    publisher = publisher_of(
-        fresh_server, history, close_timeout=close_timeout, backoff=Backoff(5.0, 5.0), attempt_timeout=0.5
-    )
-    if state in (hanging_while_connecting, gone):
-        publisher = publisher_of(fresh_server, history, close_timeout=close_timeout)
-    await publisher.start()
-    await state(fresh_server, publisher)
-    began = time.monotonic()
-    await publisher.aclose()
-    assert time.monotonic() - began < close_timeout + LATE
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    stats = publisher.stats
-    assert (stats.buffered, stats.in_flight) == (0, 0)
-    assert stats.accepted == stats.acknowledged + stats.dropped + stats.undelivered
-    assert len(history.recorder.lost_undelivered) == stats.undelivered
-    if state in (hanging, hanging_while_connecting):
-        fresh_server.resume()
-    if state is not gone:
-        await no_clients_left(fresh_server)
-
-
-async def test_close_says_once_how_many_were_not_delivered(
-    fresh_server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history, close_timeout=0.05) as publisher:
-        await fresh_server.kill()
-        history.publish(publisher, 7)
-    assert history.recorder.undelivered_ids() == history.accepted
-    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert lines == ["events_undelivered: 7 events for 'mainflux.things', because the publisher closed"]
-
-
-async def test_close_delivers_as_soon_as_it_can(fresh_server: RedisServer) -> None:
-    history = History()
-    slow = Backoff(20.0, 20.0)
-    async with publisher_of(fresh_server, history, close_timeout=5.0, backoff=slow) as publisher:
-        await fresh_server.command("CONFIG", "SET", "maxmemory", 1)
-        history.publish(publisher, 10)
-        await wait_until(lambda: publisher.stats.retries)
-        await fresh_server.command("CONFIG", "SET", "maxmemory", 0)
-    history.check(publisher, await stored(fresh_server))
-    assert publisher.stats.acknowledged == 10
-
-
-async def after_turns(turns: int, task: asyncio.Task[None]) -> None:
-    """Cancel a task after so many turns of the loop, and wait for its end."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task], timeout=2.0)
-    assert task.done()
-
-
-async def nothing_left(server: RedisServer) -> None:
-    await wait_until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-    gc.collect()
-    await no_clients_left(server)
-
-
-@pytest.mark.parametrize("state", [idle, full, refusing])
-async def test_a_close_that_is_cancelled_leaves_nothing(fresh_server: RedisServer, state: State) -> None:
-    for turns in range(21):
-        publisher = publisher_of(fresh_server, close_timeout=0.2)
-        await publisher.start()
-        await state(fresh_server, publisher)
-        await after_turns(turns, asyncio.create_task(publisher.aclose()))
-        if turns:
-            await nothing_left(fresh_server)
-            assert publisher.stats.buffered == publisher.stats.in_flight == 0
-        await publisher.aclose()
-        await nothing_left(fresh_server)
-        await fresh_server.command("DEL", STREAM)
-
-
-async def test_a_close_in_a_cancelled_scope_leaves_nothing(fresh_server: RedisServer) -> None:
-    for turns in range(21):
-        publisher = publisher_of(fresh_server, close_timeout=0.2)
-        await publisher.start()
-        await refusing(fresh_server, publisher)
-
-        async def close(publisher: Publisher = publisher, turns: int = turns) -> None:
-            with anyio.CancelScope() as scope:
-                asyncio.get_running_loop().call_soon(cancel_later, scope, turns)
-                await publisher.aclose()
-
-        def cancel_later(scope: anyio.CancelScope, turns: int) -> None:
-            if turns:
-                asyncio.get_running_loop().call_soon(cancel_later, scope, turns - 1)
-            else:
-                scope.cancel()
-
-        await close()
-        await nothing_left(fresh_server)
-        await fresh_server.command("DEL", STREAM)
-
-
-async def test_a_start_that_is_cancelled_leaves_nothing(fresh_server: RedisServer) -> None:
-    for turns in range(21):
-        publisher = publisher_of(fresh_server)
-        await after_turns(turns, asyncio.create_task(publisher.start()))
-        await publisher.aclose()
-        await nothing_left(fresh_server)
-
-
-async def until_refused(history: History, publisher: Publisher) -> None:
-    """Publish until that is refused."""
-    with contextlib.suppress(PublisherClosed):
-        while True:
-            history.publish(publisher)
-            await asyncio.sleep(0)
-
-
-async def test_publishing_while_it_closes_is_delivered_or_refused(server: RedisServer, client: Redis) -> None:
-    for turns in range(20):
-        history = History()
-        publisher = publisher_of(server, history)
-        await publisher.start()
-        racing = asyncio.create_task(until_refused(history, publisher))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        await publisher.aclose()
-        await asyncio.wait_for(racing, 2.0)
-        history.check(publisher, await stored_ids(client))
-        assert publisher.stats.acknowledged == len(history.accepted)
-        await client.delete(STREAM)
-
-
-async def test_threads_that_publish_while_it_closes_are_delivered_or_refused(
-    server: RedisServer, client: Redis
-) -> None:
-    accepted: list[str] = []
-
-    def publish(first: int, publisher: Publisher) -> None:
-        with contextlib.suppress(PublisherClosed):
-            for number in range(first, first + 100_000):
-                publisher.publish_threadsafe(numbered(number))
-                accepted.append(numbered(number).id)
-
-    async with publisher_of(server) as publisher:
-        threads = [asyncio.create_task(asyncio.to_thread(publish, n * 100_000, publisher)) for n in range(3)]
-        await wait_until(lambda: len(accepted) > 100)
-    await asyncio.gather(*threads)
-    assert sorted(await stored_ids(client)) == sorted(accepted)
 
 
 # --- the background task ---

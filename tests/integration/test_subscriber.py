@@ -787,42 +787,6 @@ async def test_closing_while_it_starts_ends_the_start(server: RedisServer) -> No
         ]
 
 
-@pytest.mark.parametrize("cancel", ["task", "scope"])
-async def test_cancelled_at_any_turn_of_start_nothing_is_left(cancel: str, server: RedisServer) -> None:
-    for turns in range(25):
-        subscriber = another(server, f"audit{turns}")
-        scope = anyio.CancelScope()
-
-        async def start(subscriber: Subscriber = subscriber, scope: anyio.CancelScope = scope) -> None:
-            with scope:
-                await subscriber.start()
-
-        task = asyncio.create_task(start())
-        for _ in range(turns + 1):
-            await asyncio.sleep(0)
-        (scope if cancel == "scope" else task).cancel()
-        await asyncio.wait([task])
-        await subscriber.aclose()
-        assert not [
-            task for task in asyncio.all_tasks() if task.get_name() == f"mainflux_events audit{turns}"
-        ]
-
-
-async def test_cancelled_at_any_turn_run_ends(server: RedisServer, client: Redis) -> None:
-    await append(client, *(f"t{number}" for number in range(100)))
-
-    async def handle(event: Event) -> None:
-        await asyncio.sleep(0)
-
-    for turns in range(40):
-        task = asyncio.create_task(another(server, f"audit{turns}", start="earliest").run(handle))
-        for _ in range(turns + 1):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task], timeout=5.0)
-        assert task.cancelled(), f"cancelled at turn {turns}"
-
-
 async def test_a_cancelled_background_task_is_no_silence(subscriber: Subscriber) -> None:
     for task in asyncio.all_tasks():
         if task.get_name() == "mainflux_events audit":

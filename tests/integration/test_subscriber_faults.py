@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import anyio
 import pytest
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
@@ -20,7 +18,6 @@ from mainflux_events.testing import RedisServer, redis_server
 from support import LOADS_SLOWLY, restart_with_much_to_load, wait_until
 
 KEY = "mainflux:cursor:audit:things"
-CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
 
 @pytest.fixture(autouse=True)
@@ -271,140 +268,3 @@ async def test_a_server_that_is_made_a_replica_takes_no_commits_until_it_is_a_ma
         assert "READONLY" in seen.of("cursor_not_saved")[0].reason
         await direct.execute_command("REPLICAOF", "NO", "ONE")
         await wait_until(lambda: _cursor_is(direct, first))
-
-
-# --- closing --------------------------------------------------------------------------------------------------------
-
-
-async def closed_in_time(consumer: Subscriber) -> None:
-    begun = time.monotonic()
-    await consumer.aclose()
-    assert time.monotonic() - begun < CLOSE_BOUND
-    assert background_tasks() == []
-
-
-@pytest.mark.parametrize("asking", [False, True])
-async def test_closing_while_idle(asking: bool, fresh_server: RedisServer) -> None:
-    consumer = subscriber(fresh_server)
-    await consumer.start()
-    task = asyncio.ensure_future(anext(consumer, None)) if asking else None
-    await read_again(fresh_server)
-    await closed_in_time(consumer)
-    assert task is None or await task is None
-
-
-@pytest.mark.parametrize("how", ["hung", "killed"])
-async def test_closing_while_the_server_takes_no_commit(
-    how: str, fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    [id, _] = await append(direct, "t1", "t2")
-    consumer = subscriber(fresh_server)
-    await consumer.start()
-    events = aiter(consumer)
-    await anext(events)
-    if how == "hung":
-        fresh_server.hang()
-    else:
-        await fresh_server.kill()
-    await anext(events)  # which commits the first one
-    with caplog.at_level(logging.ERROR):
-        await closed_in_time(consumer)
-    assert f"cursor_not_saved: '{KEY}' at {id}, on closing" in caplog.text
-    if how == "hung":
-        fresh_server.resume()
-
-
-async def test_closing_names_only_the_cursors_that_are_not_stored(
-    fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    consumer = Subscriber(fresh_server.url, [STREAM, "others"], "audit", start="earliest")
-    [id, _] = await append(direct, "t1", "t2")
-    await consumer.start()
-    events = aiter(consumer)
-    await anext(events)
-    fresh_server.hang()
-    await anext(events)  # which commits the first one
-    await closed_in_time(consumer)
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert told == [f"cursor_not_saved: '{KEY}' at {id}, on closing"]
-    fresh_server.resume()
-
-
-async def test_closing_while_it_reconnects(fresh_server: RedisServer) -> None:
-    seen = Recorder()
-    await fresh_server.kill()
-    consumer = subscriber(fresh_server, seen)
-    await consumer.start()
-    await wait_until(lambda: len(seen.of("retrying")) > 1)
-    await closed_in_time(consumer)
-
-
-async def test_closing_in_a_long_wait_between_attempts(
-    fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=60, maximum=60))
-    seen = Recorder()
-    [id, _] = await append(direct, "t1", "t2")
-    consumer = subscriber(fresh_server, seen)
-    await consumer.start()
-    events = aiter(consumer)
-    await anext(events)
-    await direct.config_set("maxmemory", "1")
-    await anext(events)
-    await wait_until(lambda: seen.of("cursor_not_saved"))
-    await direct.config_set("maxmemory", "0")
-    await closed_in_time(consumer)
-    assert await stored(direct, "audit") == id, "closing tries at once"
-
-
-async def test_closing_while_a_handler_is_at_work(fresh_server: RedisServer, direct: Redis) -> None:
-    [id, _] = await append(direct, "t1", "t2")
-    consumer = subscriber(fresh_server)
-    await consumer.start()
-    working = asyncio.Event()
-
-    async def handle(event: Event) -> None:
-        if thing(event) == "t2":
-            working.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(consumer.run(handle))
-    await working.wait()
-    await closed_in_time(consumer)
-    assert await stored(direct, "audit") == id
-    task.cancel()
-    await asyncio.wait([task])
-
-
-async def test_a_run_whose_scope_is_cancelled_while_the_server_hangs_ends_in_time(
-    fresh_server: RedisServer, direct: Redis
-) -> None:
-    await append(direct, *things(100))
-    working = asyncio.Event()
-
-    async def handle(event: Event) -> None:
-        if thing(event) == "t50":
-            working.set()
-        await asyncio.sleep(0)
-
-    async with anyio.create_task_group() as group:
-        await group.start(subscriber(fresh_server).run, handle)
-        await working.wait()
-        fresh_server.hang()
-        begun = time.monotonic()
-        group.cancel_scope.cancel()
-    assert time.monotonic() - begun < CLOSE_BOUND
-    assert background_tasks() == []
-    fresh_server.resume()
-
-
-@pytest.mark.parametrize("turns", range(6))
-async def test_a_close_that_is_cancelled_leaves_nothing_behind(turns: int, server: RedisServer) -> None:
-    consumer = subscriber(server)
-    await consumer.start()
-    task = asyncio.create_task(consumer.aclose())
-    for _ in range(turns + 1):
-        await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-    await wait_until(lambda: not background_tasks())
