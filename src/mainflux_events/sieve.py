@@ -96,12 +96,13 @@ class Sieve:
         return self._on_unknown == "skip" or operation in action_classes()
 
     def _skip_unknown(self, stream: str, id: str, fields: list[bytes], operation: str) -> None:
-        if operation not in self._warned and len(self._warned) < MOST_WARNINGS:
-            self._warned.add(operation)
+        shown = operation[:SHOWN]
+        if shown not in self._warned and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(shown)
             logger.warning(
                 "operation_unknown: entries of the operation %r are skipped: define or import its Action class, or "
                 'subscribe with on_unknown="yield"',
-                operation[:SHOWN],
+                shown,
             )
         self._report(stream, id, fields, operation, "no class is known for its operation")
 

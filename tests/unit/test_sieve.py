@@ -65,11 +65,22 @@ def test_there_is_one_warning_an_operation_which_names_the_cure(caplog: pytest.L
     assert sifting.skipped == 5
 
 
+def test_of_a_long_operation_only_the_beginning_is_shown_and_remembered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sifting = sieve()
+    for end in ("a", "b"):
+        assert sift(sifting, entry(operation="x" * 1_000_000 + end)) is None
+    [record] = caplog.records
+    assert len(record.getMessage()) < 300
+    assert sifting.skipped == 2
+
+
 def test_warnings_of_ever_new_operations_come_to_an_end(caplog: pytest.LogCaptureFixture) -> None:
     sifting = sieve()
     with caplog.at_level(logging.WARNING):
         for number in range(MOST_WARNINGS + 10):
-            sift(sifting, entry(operation=f"{number}" * 1000))
+            sift(sifting, entry(operation=f"{number:06}" * 200))
     assert len(caplog.records) == MOST_WARNINGS
     assert max(len(record.getMessage()) for record in caplog.records) < 400
     assert sifting.skipped == MOST_WARNINGS + 10
