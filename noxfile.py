@@ -138,6 +138,26 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Look for inputs that break the codec or a connection: `-- --seconds 600` (CPython to 3.13, Linux)."""
+    install_for_tests(session)
+    session.install(*group("fuzz"))
+    session.run("python", "-m", "fuzz", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """What a user's installation brings along, against the known vulnerabilities."""
+    session.install(".[demo]")
+    freeze = ("python", "-m", "pip", "freeze", "--exclude", "mainflux-events")
+    installed = Path(session.create_tmp()).resolve() / "installed.txt"
+    installed.write_text(session.run(*freeze, silent=True) or "")
+    session.install(*group("audit"))
+    # Strict: what the service does not know is no pass.
+    session.run("pip-audit", "--strict", "--disable-pip", "--no-deps", "--requirement", str(installed))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as a site, in `site/`; a warning is an error."""
     session.install(".[demo]", *group("docs"))

@@ -152,8 +152,8 @@ def decode_plain(
                 if codec is None or (wanted is not None and operation not in wanted):
                     break
                 unpack, values_of = codec.unpack, codec.values_of(names)
-                if names[0] != _OPERATION:
-                    names = []
+                if names[0] != _OPERATION or names.count(_OPERATION) > 1:
+                    names = []  # its operation is not the second of its fields, or not that alone
             events.append(unpack(values_of(fields + none), text, (stream, text(id), fields)))
     except Exception:  # noqa: S110 - why, shows when that entry is looked at by itself
         pass
