@@ -55,9 +55,7 @@ class LostDetails(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # An event's content is in nobody's repr but its own.
-        return (
-            f"{type(self).__name__}(stream={self.stream!r}, operation={self.operation!r}, reason={self.reason!r})"
-        )
+        return f"{type(self).__name__}(stream={self.stream!r}, operation={self.operation!r}, reason={self.reason!r})"
 
 
 class DroppedDetails(LostDetails, frozen=True):

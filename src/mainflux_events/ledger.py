@@ -120,7 +120,9 @@ class Ledger:
         self.undelivered += 1
         self._note_lost(position, reason)
         if self._observers:
-            self._observers.notify("undelivered", UndeliveredDetails(self._stream, reason, packed, self._append))
+            self._observers.notify(
+                "undelivered", UndeliveredDetails(self._stream, reason, packed, self._append)
+            )
 
     def note_progress(self, oldest: int) -> None:
         """Everything before position `oldest` is settled."""

@@ -267,9 +267,7 @@ def _why_not_connected(where: str, error: Exception) -> Exception:
             case MasterNotFoundError():
                 return Unreachable(f"{where} is not known: no Sentinel that answers has a healthy one")
         if isinstance(cause, _CREDENTIALS_REFUSED):
-            reason = (
-                f"the server refuses the credentials ({_told(cause)}); check the user and the password"
-            )
+            reason = f"the server refuses the credentials ({_told(cause)}); check the user and the password"
             return AccessRefused(where, reason)
     if isinstance(error, exceptions.RedisError | exceptions.RedisClusterException | OSError):
         return Unreachable(f"{where} cannot be reached: {_told(error)}")
