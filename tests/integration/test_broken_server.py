@@ -1,0 +1,147 @@
+"""A server that answers with what is no answer, be it broken or hostile: the connection ends, and that is all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import consuming
+from histories import History, numbered, stored_ids
+from mainflux_events import Backoff, Publisher, Subscriber
+from mainflux_events.testing import RedisServer
+from support import wait_until
+
+STREAM = "things"
+SHORT = Backoff(initial=0.01, maximum=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.1)
+    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 20)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The event loop has nothing to say of exceptions that went through."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
+
+
+class Breakable:
+    """Stands in front of a server. While `says` is set, that is said in place of each answer of the server.
+
+    Attributes:
+        port: where it listens on 127.0.0.1.
+        says: what it says, None for what the server does.
+        said: how often it was said.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.port = 0
+        self.says: bytes | None = None
+        self.said = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_unix_connection(self._server.socket)
+
+        async def answer() -> None:
+            while data := await from_server.read(65536):
+                if self.says is not None:
+                    self.said += 1
+                    data = self.says
+                writer.write(data)
+
+        answering = asyncio.create_task(answer())
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                to_server.write(data)
+        to_server.close()
+        await answering
+        writer.close()
+
+
+@pytest.fixture
+async def breakable(fresh_server: RedisServer) -> AsyncIterator[Breakable]:
+    between = Breakable(fresh_server)
+    listener = await asyncio.start_server(between.serve, "127.0.0.1", 0)
+    between.port = listener.sockets[0].getsockname()[1]
+    yield between
+    listener.close()
+    await wait_until(lambda: len(asyncio.all_tasks()) == 1, what="nobody is connected any more")
+
+
+NONSENSE = {
+    "bytes": bytes(range(256)),
+    "HTTP": b"HTTP/1.1 502 Bad Gateway\r\n\r\n",
+    "half a reply": b"$100\r\nabc",
+    "gigabytes to come": b"$9999999999\r\nabc",
+    "a million to come": b"*1000000\r\n",
+    "too many to come": b"*4294967295\r\n",
+    "a length that is none": b"$12x\r\n",
+    "a negative length": b"*-2\r\n",
+    "arrays in arrays": b"*1\r\n" * 1000,
+    "a map with a key that is none": b"%1\r\n*1\r\n:1\r\n:1\r\n",
+    "a line without end": b"+" + b"x" * 100_000,
+    "an error without end": b"-ERR Error running script " + b"ERR Error running script " * 10_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
+async def test_a_publisher_gets_over_nonsense(
+    nonsense: bytes, breakable: Breakable, fresh_server: RedisServer
+) -> None:
+    history = History()
+    settings: dict[str, Any] = {"attempt_timeout": 0.1, "backoff": SHORT, "hooks": history.recorder}
+    async with Publisher(breakable.url, STREAM, **settings) as publisher:
+        breakable.says = nonsense
+        history.publish(publisher, 10)
+        await wait_until(lambda: len(history.recorder.retries) >= 2)
+        breakable.says = None
+        await publisher.flush(5.0)
+        assert breakable.said >= 2
+    async with Redis.from_url(fresh_server.url) as client:
+        history.check(publisher, await stored_ids(client, STREAM), duplicates=10 * breakable.said)
+    assert publisher.stats.acknowledged == 10
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
+async def test_a_subscriber_gets_over_nonsense(
+    nonsense: bytes, breakable: Breakable, fresh_server: RedisServer
+) -> None:
+    seen = consuming.Recorder()
+    async with Redis.from_url(fresh_server.url) as client:
+        await consuming.append(client, "t1")
+        async with Subscriber(breakable.url, STREAM, "audit", start="earliest", hooks=seen) as subscriber:
+            assert await consuming.take(subscriber, 1) == ["t1"]
+            breakable.says = nonsense
+            await wait_until(lambda: len(seen.of("retrying")) >= 2)
+            breakable.says = None
+            await consuming.append(client, "t2")
+            async with asyncio.timeout(5.0):
+                assert await consuming.take(subscriber, 2) == ["t1", "t2"]
+
+
+@pytest.mark.parametrize("announced", [b"*50000000\r\n", b"$999999999\r\nabc"], ids=["replies", "bytes"])
+async def test_what_is_announced_takes_no_memory_before_it_comes(
+    announced: bytes, breakable: Breakable
+) -> None:
+    settings: dict[str, Any] = {"attempt_timeout": 0.1, "backoff": SHORT, "close_timeout": 0.1}
+    async with Publisher(breakable.url, STREAM, **settings) as publisher:
+        breakable.says = announced
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        publisher.publish_nowait(numbered(1))
+        await wait_until(lambda: publisher.stats.retries >= 2)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kilobytes"
