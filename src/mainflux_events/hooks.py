@@ -76,6 +76,24 @@ class ReconnectedDetails(msgspec.Struct, frozen=True):
     what: str
 
 
+class SequenceLostDetails(msgspec.Struct, frozen=True):
+    """The server has lost the sequence of an idempotent publisher, or a part of it. Publishing goes on with a new one.
+
+    Attributes:
+        stream: the stream.
+        key: the sequence's key.
+        acknowledged: how many events the server had acknowledged in this sequence.
+        found: how many of those it knows of now, so that it has lost the rest; None where the sequence is gone.
+        unknown: how many events are undelivered, because nobody can tell whether they were appended.
+    """
+
+    stream: str
+    key: str
+    acknowledged: int
+    found: int | None
+    unknown: int
+
+
 class SkippedDetails(msgspec.Struct, frozen=True):
     """An entry was passed over without being handled.
 
@@ -159,6 +177,9 @@ class Hooks:
 
     def reconnected(self, details: ReconnectedDetails) -> None:
         """A lost connection was made again."""
+
+    def sequence_lost(self, details: SequenceLostDetails) -> None:
+        """The server has lost what an idempotent publisher had appended, or the note of it."""
 
     def skipped(self, details: SkippedDetails) -> None:
         """An entry was passed over."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from .errors import Undelivered
 from .hooks import DroppedDetails, LostDetails, Observers, UndeliveredDetails, logger
-from .resp import Append, pairs_of
+from .resp import Heads, pairs_of
 from .values import text_of
 from .wire import operation_of
 
@@ -33,13 +33,13 @@ class Ledger:
 
     Args:
         stream: the stream that is published to.
-        append: what the packed events begin with.
+        heads: what the packed events begin with.
         observers: who is told of losses.
     """
 
-    def __init__(self, stream: str, append: Append, observers: Observers) -> None:
+    def __init__(self, stream: str, heads: Heads, observers: Observers) -> None:
         self._stream = stream
-        self._append = append
+        self._heads = heads
         self._observers = observers
         self.acknowledged: int = 0
         self.dropped: int = 0
@@ -141,7 +141,7 @@ class Ledger:
             future.set_exception(Undelivered(1, reason))
 
     def _details(self, kind: type[LostDetails], packed: bytes, reason: str) -> LostDetails:
-        entry = self._append.fields_of(packed)
+        entry = self._heads.fields_of(packed)
         return kind(
             stream=self._stream,
             operation=text_of(operation_of(entry) or b""),

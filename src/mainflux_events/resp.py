@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 
@@ -19,10 +20,14 @@ def bulk(octets: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(octets), octets)
 
 
+def bulks(*arguments: str | bytes | int) -> bytes:
+    """Several arguments of a command."""
+    return b"".join([bulk(part if isinstance(part, bytes) else str(part).encode()) for part in arguments])
+
+
 def command(*arguments: str | bytes | int) -> bytes:
     """A whole command."""
-    parts = [bulk(part if isinstance(part, bytes) else str(part).encode()) for part in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    return b"*%d\r\n%b" % (len(arguments), bulks(*arguments))
 
 
 def bulk_strings(packed: bytes, start: int = 0) -> list[bytes]:
@@ -37,8 +42,20 @@ def bulk_strings(packed: bytes, start: int = 0) -> list[bytes]:
     return found
 
 
-class Append(dict[int, bytes]):
-    """The XADD of one stream, up to the fields: by their number, names and values counted.
+class Heads(dict[int, bytes], ABC):
+    """What stands before the fields of a packed event, by their number, names and values counted."""
+
+    @abstractmethod
+    def fields_of(self, packed: bytes) -> list[bytes]:
+        """The names and values in turn of a packed event that begins with one of these heads."""
+
+    def exceeds(self, packed: bytes, limit: int) -> bool:
+        """Whether a name or a value of a packed event is longer than this many bytes."""
+        return len(packed) > limit and max(map(len, self.fields_of(packed))) > limit
+
+
+class Append(Heads):
+    """The XADD of one stream, up to the fields.
 
     Args:
         stream: the key of the stream.
@@ -55,7 +72,6 @@ class Append(dict[int, bytes]):
         return head
 
     def fields_of(self, packed: bytes) -> list[bytes]:
-        """The names and values in turn of a command that begins with one of these heads."""
         return bulk_strings(packed, packed.index(b"\r\n") + 2)[len(self._words) :]
 
 

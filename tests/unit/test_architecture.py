@@ -27,6 +27,7 @@ LAYERS = [
     ["channel"],
     ["link"],
     ["cursor", "batch", "ledger", "line"],
+    ["idempotent"],
     ["iteration", "lifecycle", "drain", "attach", "commits", "reader", "sieve", "tasks"],
     ["publisher", "subscriber", "dispatch"],
     [""],
