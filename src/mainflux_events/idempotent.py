@@ -40,30 +40,32 @@ MOST_VALUES: Final = 7_800
 # replica) refuses the first one, before anything is appended; and a server that may not write says of no sequence that
 # it is not there.
 
+# What is stored: the claim that began the sequence, the last claim, the number of events that were appended, and the
+# IDs of the last batch, in runs: those of one millisecond follow each other, so the first and their number are enough.
+
 # KEYS: the sequence. ARGV: the number of this claim, ms to keep it, and whether to begin a sequence where there is
 # none. Gives what was there. A claim that arrives after a later one is refused.
 CLAIM_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[1])
 redis.call('SET', KEYS[1], found or '', 'XX', 'PX', ARGV[2])
-local claim, rest = string.match(found or '', '^(%d+)( %d+.*)$')
-if claim and tonumber(claim) > tonumber(ARGV[1]) then
+local begun, claim, rest = string.match(found or '', '^(%d+) (%d+)( %d+.*)$')
+if begun and tonumber(claim) > tonumber(ARGV[1]) then
   return redis.error_reply('STALE a later connection has claimed the sequence')
 end
-if claim or ARGV[3] == '1' then
-  redis.call('SET', KEYS[1], ARGV[1] .. (rest or ' 0'), 'PX', ARGV[2])
+if begun or ARGV[3] == '1' then
+  redis.call('SET', KEYS[1], (begun or ARGV[1]) .. ' ' .. ARGV[1] .. (rest or ' 0'), 'PX', ARGV[2])
 end
 return found
 """
 
-# KEYS: the stream, the sequence. ARGV: the claim and the number of events that were appended before, ms to keep the
-# sequence, MAXLEN, and for each event the number of its names and values, and these. Gives the sequence; where an
-# event is refused, what went before it is there to stay, so then the error comes with it. IDs of one millisecond
-# follow each other: their first and their number are enough.
+# KEYS: the stream, the sequence. ARGV: what the sequence has to begin with, ms to keep it, MAXLEN, and for each event
+# the number of its names and values, and these. Gives the sequence; where an event is refused, what went before it is
+# there to stay, so then the error comes with it.
 APPEND_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[2])
 redis.call('SET', KEYS[2], found or '', 'XX', 'PX', ARGV[2])
-local claim, before = string.match(found or '', '^(%d+) (%d+)')
-if not claim or claim .. ' ' .. before ~= ARGV[1] then
+local place, before = string.match(found or '', '^(%d+ %d+) (%d+)')
+if not place or place .. ' ' .. before ~= ARGV[1] then
   return redis.error_reply('STALE the server does not know the sequence, or not as it was acknowledged')
 end
 local pcall, sub, unpack, argv = redis.pcall, string.sub, unpack, ARGV
@@ -86,11 +88,11 @@ while at <= last do
 end
 if appended == 0 then return refused end
 runs[#runs + 1] = '+' .. count
-found = claim .. ' ' .. string.format('%.0f', before + appended) .. table.concat(runs)
+found = place .. ' ' .. string.format('%.0f', before + appended) .. table.concat(runs)
 redis.call('SET', KEYS[2], found, 'PX', ARGV[2])
 return refused and {found, refused.err} or found
 """
-# The command, the script, how many keys, the two, the claim and number, ms, MAXLEN.
+# The command, the script, how many keys, the two, the place in the sequence, ms, MAXLEN.
 _OTHER_ARGUMENTS: Final = 8
 _SHA: Final = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -106,10 +108,12 @@ class State(msgspec.Struct, frozen=True):
     """A sequence as the server keeps it.
 
     Attributes:
+        begun: the claim that began it.
         appended: how many events were.
         ids: those of the last of them.
     """
 
+    begun: int
     appended: int
     ids: Sequence[bytes]
 
@@ -119,10 +123,10 @@ class State(msgspec.Struct, frozen=True):
         match = _STORED.match(stored) if isinstance(stored, bytes) else None
         if match is None:
             return None
-        return cls(int(match[1]), [id for run in match[2].split() for id in _ids_of(run)])
+        return cls(int(match[1]), int(match[2]), [id for run in match[3].split() for id in _ids_of(run)])
 
 
-_STORED: Final = re.compile(rb"\d+ (\d+)((?: \d+-\d+\+\d+)*)")
+_STORED: Final = re.compile(rb"(\d+) \d+ (\d+)((?: \d+-\d+\+\d+)*)")
 
 
 def _ids_of(run: bytes) -> list[bytes]:
@@ -181,17 +185,21 @@ class Numbered(Appender):
         self._claim = 0
         self._claimed = False
         self._script_known = False
-        # How many events of the sequence are acknowledged, and when the server was told to keep it.
+        # The claim that began the sequence (0 where there is none), how many of its events are acknowledged, and when
+        # the server was told to keep it.
+        self._begun = 0
         self._appended = 0
         self._renewed = clock()
-        # What was sent last: a claim or a batch, which is kept until it is answered, and when.
-        self._claiming = False
+        # The last batch, until it is acknowledged, and whether it may be there without our knowing.
         self._batch: Sequence[bytes] = ()
+        self._in_doubt = False
+        # Whether a claim was sent last, and when.
+        self._claiming = False
         self._sent = clock()
 
     @property
     def in_doubt(self) -> bool:
-        return bool(self._batch)
+        return self._in_doubt
 
     @property
     def _ran_out(self) -> bool:
@@ -211,13 +219,14 @@ class Numbered(Appender):
         if self._claiming:
             self._claim += 1
             # With a batch in doubt none is begun: that there is none is then an answer.
-            begin = int(not self._batch)
+            begin = int(not self._in_doubt)
             return command("EVAL", CLAIM_SCRIPT, 1, self.key, self._claim, self._kept_ms, begin), 1
         how = self._by_sha if self._script_known else self._by_text
         self._script_known = True
-        self._batch = batch
+        self._batch, self._in_doubt = batch, True
         head = b"*%d\r\n" % (_OTHER_ARGUMENTS + Counted.arguments(batch))
-        return b"".join((head, how, bulks(f"{self._claim} {self._appended}"), self._settings, *batch)), 1
+        place = bulks(f"{self._begun} {self._claim} {self._appended}")
+        return b"".join((head, how, place, self._settings, *batch)), 1
 
     def verdict(self, events: int, replies: Sequence[Reply]) -> Verdict:
         if not replies:
@@ -225,57 +234,61 @@ class Numbered(Appender):
         [reply] = replies
         if self._claiming:
             return Verdict((), reply) if isinstance(reply, Refusal) else self._claim_answered(State.of(reply))
-        batch, self._batch = self._batch, ()
+        self._in_doubt = False
         if isinstance(reply, Refusal):
-            return self._refused(reply, batch)
+            return self._refused(reply)
         stored, error = reply if isinstance(reply, list) else (reply, None)
         state = State.of(stored)
         assert state is not None
         ids = self._advance(state)
         if error is None:
             return Verdict(ids)
-        refusal = Refusal(error.decode("utf-8", "replace"))
-        return Verdict(ids, refusal, len(ids) if refusal.outlook is Outlook.VALUE else None)
+        return self._refused(Refusal(error.decode("utf-8", "replace")), ids)
 
-    def _refused(self, refusal: Refusal, batch: Sequence[bytes]) -> Verdict:
-        """Nothing of the batch was appended."""
+    def _refused(self, refusal: Refusal, ids: Sequence[bytes] = ()) -> Verdict:
+        """These were appended, and nothing after them."""
         if refusal.code == "NOSCRIPT":
             self._script_known = False
-            return Verdict(())
+            return Verdict(ids)
         if refusal.code == "STALE":
             self._claimed = False
         if refusal.outlook is not Outlook.VALUE:
-            return Verdict((), refusal)
-        # An argument is too long for the server, so the longest one is.
-        longest = [max(map(len, self.heads.fields_of(packed))) for packed in batch]
-        return Verdict((), refusal, longest.index(max(longest)))
+            return Verdict(ids, refusal)
+        # Where some were appended it is the next one. Else an argument is too long for the server, so the longest is.
+        longest = [max(map(len, self.heads.fields_of(packed))) for packed in self._batch]
+        self._batch = ()  # what is sent again has other numbers
+        return Verdict(ids, refusal, len(ids) or longest.index(max(longest)))
 
     def _claim_answered(self, state: State | None) -> Verdict:
-        """Find out what became of the batch in doubt, and whether the sequence is still what it was."""
-        doubtful, self._batch = len(self._batch), ()
-        if state is not None and 0 <= state.appended - self._appended <= min(doubtful, len(state.ids)):
-            self._claimed = True
+        """Find out what became of the last batch, and whether the sequence is still what it was."""
+        doubtful = len(self._batch) if self._in_doubt else 0
+        self._in_doubt = False
+        self._claimed = state is not None or not doubtful
+        found = state.appended if state is not None and state.begun == self._begun else None
+        new = 0 if found is None else found - self._appended
+        if state is not None and found is not None and 0 <= new <= min(len(self._batch), len(state.ids)):
             return Verdict(self._advance(state))
-        found = None if state is None else state.appended
         # Where the server knows of less than it has acknowledged, it certainly has not what came after.
-        unknown = doubtful if found is None or found > self._appended else 0
+        unknown = len(self._batch) if new > 0 else doubtful if found is None else 0
         lost = SequenceLostDetails(self._stream, self.key, self._appended, found, unknown)
-        ran_out = self._ran_out
-        self._appended, self._renewed = found or 0, self._sent
-        self._claimed = found is not None or not doubtful
-        if found is None and not doubtful and (ran_out or not lost.acknowledged):
-            # Nothing is lost: it was not used for so long, or it is the first, or the one after one that was reported.
-            self.epochs += bool(lost.acknowledged)
-            return Verdict(())
-        self.epochs += 1
-        return Verdict((), lost=lost)
+        # Nothing is lost with the one that was never used, or not for so long.
+        spared = found is None and not unknown and (self._ran_out or not self._appended)
+        if self._appended or not spared:
+            self.epochs += 1
+        self._adopt(state or State(self._claim if self._claimed else 0, 0, ()))
+        self._batch = ()  # what is sent again has other numbers
+        return Verdict((), lost=None if spared else lost)
 
     def _advance(self, state: State) -> Sequence[bytes]:
         """So many events are appended. Gives the IDs of those that were not acknowledged yet."""
         new = state.appended - self._appended
-        self._appended = state.appended
-        self._renewed = self._sent
+        self._adopt(state)
+        self._batch = self._batch[new:]
         return state.ids[len(state.ids) - new :]
+
+    def _adopt(self, state: State) -> None:
+        """This is the sequence, and the server has just been told to keep it."""
+        self._begun, self._appended, self._renewed = state.begun, state.appended, self._sent
 
 
 # --- where the sequence is ------------------------------------------------------------------------------------------
