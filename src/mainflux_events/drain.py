@@ -59,7 +59,8 @@ class Drain:
         self._attempt_timeout = attempt_timeout
         self._max_event_bytes = max_event_bytes
         self._observers = observers
-        self._most = BATCH_EVENTS
+        # The position of an event that the server has refused to take, in the middle of a batch.
+        self._poison = 0
         self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
         self.line: Line = Line(
             link,
@@ -141,15 +142,14 @@ class Drain:
             await self.line.rest(trouble)
         else:
             refusal = self._settle(len(batch), replies)
-            if refusal is None:
-                self.line.worked()
-            else:
+            if refusal is not None:
                 await self.line.rest(refusal)
 
     def _next_batch(self) -> list[bytes]:
         """The oldest events, up to one that the server will not take. The oldest of all, if so, is given up."""
-        most, self._most = self._most, BATCH_EVENTS
         in_flight, limit, exceeds = self._buffer.in_flight, self.argument_limit, self._appender.heads.exceeds
+        before_poison = self._poison - self._buffer.first_in_flight
+        most = before_poison if before_poison > 0 else BATCH_EVENTS
         if self._max_event_bytes > limit and not self._appender.in_doubt:
             while in_flight and exceeds(in_flight[0], limit):
                 self._give_up_oldest(1, f"a field is longer than the {limit} bytes that the server takes")
@@ -164,12 +164,14 @@ class Drain:
         if done:
             self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
             self._buffer.settle(done)
+            self.line.worked()
         if found.lost is not None:
             self._report_lost(found.lost)
         if found.poison == done:
             self._give_up_oldest(1, f"the server refuses it: {found.refusal}")
         elif found.poison is not None:
-            self._most = found.poison - done  # those before it first; then it is the oldest
+            # Those before it first; then it is the oldest.
+            self._poison = self._buffer.first_in_flight + found.poison - done
         self._ledger.note_progress(self._buffer.oldest)
         return found.refusal if found.poison is None else None
 
