@@ -177,11 +177,11 @@ class Drain:
 
     def _report_lost(self, details: SequenceLostDetails) -> None:
         logger.error(
-            "sequence_lost: the server has acknowledged %d events for %r, and their key %r %s",
-            details.acknowledged,
+            "sequence_lost: %r, the key %r %s, where %d events were acknowledged",
             details.stream,
             details.key,
             "is gone" if details.found is None else f"says {details.found}",
+            details.acknowledged,
         )
         self._observers.notify("sequence_lost", details)
         if details.unknown:
