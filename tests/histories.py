@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from redis.asyncio import Redis
 
 from mainflux_events import Event, Hooks, Publisher, ThingRemoved
-from mainflux_events.hooks import DroppedDetails, ReconnectedDetails, RetryingDetails, UndeliveredDetails
+from mainflux_events.hooks import (
+    DroppedDetails,
+    ReconnectedDetails,
+    RetryingDetails,
+    SequenceLostDetails,
+    UndeliveredDetails,
+)
 
 STREAM = "mainflux.things"
 
@@ -21,6 +27,7 @@ class Recorder(Hooks):
         self.lost_undelivered: list[UndeliveredDetails] = []
         self.retries: list[RetryingDetails] = []
         self.reconnects: list[ReconnectedDetails] = []
+        self.sequences: list[SequenceLostDetails] = []
 
     def dropped(self, details: DroppedDetails) -> None:
         self.lost_drops.append(details)
@@ -33,6 +40,9 @@ class Recorder(Hooks):
 
     def reconnected(self, details: ReconnectedDetails) -> None:
         self.reconnects.append(details)
+
+    def sequence_lost(self, details: SequenceLostDetails) -> None:
+        self.sequences.append(details)
 
     def dropped_ids(self) -> list[str]:
         return [thing_id(details.event()) for details in self.lost_drops]
@@ -58,16 +68,20 @@ async def stored_ids(client: Redis, stream: str = STREAM) -> list[str]:
 
 
 class History:
-    """What was accepted, noted by the test itself, and what the publisher reported."""
+    """What was accepted, noted by the test itself, and what the publisher reported.
 
-    def __init__(self) -> None:
+    Its events are numbered from `first`, so that those of several publishers can be told apart.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
         self.accepted: list[str] = []
         self.recorder = Recorder()
 
     def publish(self, publisher: Publisher, count: int = 1) -> None:
         """Accept the next so many numbered events."""
         for _ in range(count):
-            event = numbered(len(self.accepted))
+            event = numbered(self.first + len(self.accepted))
             publisher.publish_nowait(event)
             self.accepted.append(event.id)
 

@@ -17,6 +17,7 @@ RIVALS = (
     "faststream_single",
     "redis_each",
 )
+IDEMPOTENT = "mainflux-events, idempotent"
 CEILING = "redis-benchmark -P 500 -c 1"
 LEAST_FOR_CEILING = 50_000
 
@@ -34,6 +35,7 @@ BARS = (
 async def run(bench: Bench, record: Record) -> None:
     effort = record.effort
     speeds = {name: Speed(import_module(f"benchmarks.rivals.{name}").TITLE) for name in RIVALS}
+    speeds[IDEMPOTENT] = Speed(IDEMPOTENT)
     speeds[CEILING] = Speed(CEILING)
     for _ in range(effort.rounds):
         for name, speed in speeds.items():
@@ -58,12 +60,14 @@ async def run(bench: Bench, record: Record) -> None:
         for name, bar, goal in BARS
         if name in speeds
     ]
+    record.measures.append(over("publish, idempotent over default", speeds[IDEMPOTENT].rates, ours, bar=0.6))
 
 
 def _one(bench: Bench, name: str, effort: Effort) -> Taken | None:
     if name == CEILING:
         # It knows its own time in milliseconds only.
         return bench.redis_benchmark(max(effort.events, LEAST_FOR_CEILING))
-    module = f"benchmarks.rivals.{name}"
+    settings = {"idempotent": True} if name == IDEMPOTENT else {}
+    module = f"benchmarks.rivals.{OURS if settings else name}"
     count = int(effort.events * import_module(module).SHARE)
-    return bench.run(Taken, module, "publish", url=bench.url, stream=STREAM, count=count)
+    return bench.run(Taken, module, "publish", url=bench.url, stream=STREAM, count=count, **settings)

@@ -14,8 +14,8 @@ SHARE = 1.0
 COMMITS = {"every": Commit.every(), "each": Commit.each()}
 
 
-async def publish(url: str, stream: str, events: Iterable[Event]) -> Taken:
-    async with Publisher(url, stream) as publisher:
+async def publish(url: str, stream: str, events: Iterable[Event], idempotent: bool = False) -> Taken:
+    async with Publisher(url, stream, idempotent=idempotent) as publisher:
         with measured() as taken:
             for event in events:
                 await publisher.publish(event)

@@ -1,19 +1,22 @@
 """A batch of appends as commands, and what its replies say of each event.
 
 Several events go in one transaction: the server refuses all of it or applies all of it, so that no later event
-overtakes a refused one. That is also why the next batch waits for the last one's replies.
+overtakes a refused one. That is also why the next batch waits for the last one's replies. `idempotent` does the same
+in a script.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from .hooks import SequenceLostDetails
 from .link import Reply
 from .refusals import Outlook, Refusal
-from .resp import command
+from .resp import Append, Heads, command
 
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
@@ -26,35 +29,90 @@ class Verdict(msgspec.Struct, frozen=True):
         acknowledged: the IDs of the entries, in order.
         refusal: what the server said of the first event that is not acknowledged, or of what went before it.
         poison: the place in the batch of an event that will never be accepted.
+        lost: what the server has lost, and how many of the oldest events it leaves unknown: those are given up.
     """
 
     acknowledged: Sequence[bytes]
     refusal: Refusal | None = None
     poison: int | None = None
+    lost: SequenceLostDetails | None = None
 
 
-def payload(batch: Sequence[bytes]) -> tuple[bytes, int]:
-    """The commands that append a batch of packed events, and how many replies they have."""
-    if len(batch) == 1:
-        return batch[0], 1
-    return b"".join((_MULTI, *batch, _EXEC)), len(batch) + 2
+class Appender(ABC):
+    """One way to append batches: what to send, and what the replies mean. It waits for nothing.
+
+    Attributes:
+        heads: what packed events begin with.
+        rights: which are needed, in the words of the server.
+        epochs: how often something that it keeps at the server had to be begun anew.
+    """
+
+    heads: Heads
+    rights: str
+    epochs: int = 0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a batch has to be sent again as it is, because it may be there already."""
+        return False
+
+    def connected(self) -> None:  # noqa: B027 - most need not know
+        """What is sent next goes over a new connection."""
+
+    @abstractmethod
+    def probe(self) -> tuple[bytes, Sequence[str]]:
+        """Commands that append nothing and are refused where rights are missing, and what each of them is called.
+
+        Those without a name are refused in any case.
+        """
+
+    @abstractmethod
+    def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
+        """What to send to append a batch of packed events, or what has to go first, and how many replies it has."""
+
+    @abstractmethod
+    def verdict(self, events: int, replies: Sequence[Reply]) -> Verdict:
+        """Read the replies to the payload of so many events; fewer than all, where the connection ended before."""
 
 
-def verdict(events: int, replies: Sequence[Reply]) -> Verdict:
-    """Read the replies to a batch of so many events; fewer than all, where the connection ended before."""
-    if events == 1:
-        return _applied(replies)
-    if len(replies) == events + 2 and isinstance(executed := replies[-1], list):
-        return _applied(executed)
-    if replies and isinstance(replies[0], Refusal):
-        # No transaction was begun, so each event was applied or refused by itself.
-        return _applied(replies[1 : events + 1]) if len(replies) > 1 else Verdict((), replies[0])
-    # Nothing was applied, or nobody knows. The first refusal is the cause, the others follow from it.
-    for place, reply in enumerate(replies[1:]):
-        if isinstance(reply, Refusal):
-            poisoned = place < events and reply.outlook is Outlook.VALUE
-            return Verdict((), reply, place if poisoned else None)
-    return Verdict(())
+class Transactions(Appender):
+    """Appends a batch in one transaction, and again if no reply came: at least once.
+
+    Args:
+        stream: the key of the stream.
+        max_len: about how many entries the stream is trimmed to; None for not at all.
+    """
+
+    def __init__(self, stream: str, max_len: int | None) -> None:
+        self.heads = Append(stream, max_len)
+        self.rights = "+xadd +multi +exec on the stream's key"
+        self._stream = stream
+
+    def probe(self) -> tuple[bytes, Sequence[str]]:
+        # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
+        # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
+        xadd = command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
+        return _MULTI + xadd + command("XADD") + _EXEC, ("MULTI", "XADD", "", "EXEC")
+
+    def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
+        if len(batch) == 1:
+            return batch[0], 1
+        return b"".join((_MULTI, *batch, _EXEC)), len(batch) + 2
+
+    def verdict(self, events: int, replies: Sequence[Reply]) -> Verdict:
+        if events == 1:
+            return _applied(replies)
+        if len(replies) == events + 2 and isinstance(executed := replies[-1], list):
+            return _applied(executed)
+        if replies and isinstance(replies[0], Refusal):
+            # No transaction was begun, so each event was applied or refused by itself.
+            return _applied(replies[1 : events + 1]) if len(replies) > 1 else Verdict((), replies[0])
+        # Nothing was applied, or nobody knows. The first refusal is the cause, the others follow from it.
+        for place, reply in enumerate(replies[1:]):
+            if isinstance(reply, Refusal):
+                poisoned = place < events and reply.outlook is Outlook.VALUE
+                return Verdict((), reply, place if poisoned else None)
+        return Verdict(())
 
 
 def _applied(results: Sequence[Reply]) -> Verdict:

@@ -1,7 +1,7 @@
 """The background half of a publisher: batches out of the buffer, over a connection, to their acknowledgement.
 
-One batch is in flight at a time, in one transaction: see `batch` for why. While the server works on it, the callers of
-`publish` encode the next.
+One batch is in flight at a time, in one transaction or script: see `batch` for why. While the server works on it, the
+callers of `publish` encode the next.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from .batch import payload, verdict
+from .batch import Appender
 from .buffer import Buffer
 from .errors import ConfigError
-from .hooks import Observers, logger
+from .hooks import Observers, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
 from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
-from .resp import bulk_strings, command
+from .resp import command
 
 MIB: Final = 1024 * 1024
 
@@ -45,6 +45,7 @@ class Drain:
         link: Link,
         buffer: Buffer,
         ledger: Ledger,
+        appender: Appender,
         *,
         backoff: Backoff,
         attempt_timeout: float,
@@ -54,9 +55,12 @@ class Drain:
         self._stream = stream
         self._buffer = buffer
         self._ledger = ledger
+        self._appender = appender
         self._attempt_timeout = attempt_timeout
         self._max_event_bytes = max_event_bytes
-        self._most = BATCH_EVENTS
+        self._observers = observers
+        # The position of an event that the server has refused to take, in the middle of a batch.
+        self._poison = 0
         self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
         self.line: Line = Line(
             link,
@@ -66,8 +70,13 @@ class Drain:
             backoff=backoff,
             patience=attempt_timeout,
             observers=observers,
-            prepare=self._ask_argument_limit,
+            prepare=self._prepare,
         )
+
+    @property
+    def epochs(self) -> int:
+        """How often what the server keeps of this publisher had to be begun anew."""
+        return self._appender.epochs
 
     async def check(self) -> None:
         """Connect, and see whether this user may append to this key, without appending.
@@ -83,24 +92,16 @@ class Drain:
             raise Unreachable(f"{self.line.where} did not answer in {self._attempt_timeout:g} s") from None
 
     async def _check(self, channel: Channel) -> None:
-        # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
-        # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
-        probe = (
-            command("MULTI")
-            + command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
-            + command("XADD")
-            + command("EXEC")
-            + command("TYPE", self._stream)
-        )
-        multi, xadd, _, executed, kind = await channel.exchange(probe, 5)
-        for name, reply in (("MULTI", multi), ("XADD", xadd), ("EXEC", executed)):
-            if not isinstance(reply, Refusal):
+        probe, names = self._appender.probe()
+        *replies, kind = await channel.exchange(probe + command("TYPE", self._stream), len(names) + 1)
+        for name, reply in zip(names, replies, strict=True):
+            if not name or not isinstance(reply, Refusal):
                 continue
             if reply.text.startswith("ERR unknown command"):
                 raise ConfigError(
                     f"{self.line.where}: the server does not know {name}, which publishing needs"
                 )
-            rights = "publishing needs the rights +xadd +multi +exec on the stream's key"
+            rights = f"publishing needs the rights {self._appender.rights}"
             refuse_access(reply, self.line.where, f"{name} on {self._stream!r}", rights)
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
@@ -108,7 +109,8 @@ class Drain:
                 "choose another stream, or rename the key"
             )
 
-    async def _ask_argument_limit(self, channel: Channel) -> None:
+    async def _prepare(self, channel: Channel) -> None:
+        self._appender.connected()
         if self._max_event_bytes <= LEAST_ARGUMENT_LIMIT:
             return
         [reply] = await channel.exchange(command("CONFIG", "GET", "proto-max-bulk-len"), 1)
@@ -133,51 +135,66 @@ class Drain:
             batch = self._next_batch()
             if not batch:
                 return
-            replies = await channel.exchange(*payload(batch))
+            replies = await channel.exchange(*self._appender.payload(batch))
         except TROUBLE as trouble:
             if batch and isinstance(trouble, Disconnected):
                 self._settle(len(batch), trouble.replies)
             await self.line.rest(trouble)
         else:
             refusal = self._settle(len(batch), replies)
-            if refusal is None:
-                self.line.worked()
-            else:
+            if refusal is not None:
                 await self.line.rest(refusal)
 
     def _next_batch(self) -> list[bytes]:
         """The oldest events, up to one that the server will not take. The oldest of all, if so, is given up."""
-        most, self._most = self._most, BATCH_EVENTS
-        in_flight, limit = self._buffer.in_flight, self.argument_limit
-        if self._max_event_bytes > limit:
+        in_flight, limit, exceeds = self._buffer.in_flight, self.argument_limit, self._appender.heads.exceeds
+        before_poison = self._poison - self._buffer.first_in_flight
+        most = before_poison if before_poison > 0 else BATCH_EVENTS
+        if self._max_event_bytes > limit and not self._appender.in_doubt:
             while in_flight and exceeds(in_flight[0], limit):
-                self._give_up_oldest(f"a field is longer than the {limit} bytes that the server takes")
+                self._give_up_oldest(1, f"a field is longer than the {limit} bytes that the server takes")
             too_long = (place for place, packed in enumerate(in_flight) if exceeds(packed, limit))
             most = min(most, next(too_long, most))
         return in_flight[:most]
 
     def _settle(self, events: int, replies: list[Reply]) -> Refusal | None:
         """Take what the replies say of the batch. Gives the refusal because of which the rest has to wait."""
-        found = verdict(events, replies)
+        found = self._appender.verdict(events, replies)
         done = len(found.acknowledged)
         if done:
             self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
             self._buffer.settle(done)
+            self.line.worked()
+        if found.lost is not None:
+            self._report_lost(found.lost)
         if found.poison == done:
-            self._give_up_oldest(f"the server refuses it: {found.refusal}")
+            self._give_up_oldest(1, f"the server refuses it: {found.refusal}")
         elif found.poison is not None:
-            self._most = found.poison - done  # those before it first; then it is the oldest
+            # Those before it first; then it is the oldest.
+            self._poison = self._buffer.first_in_flight + found.poison - done
         self._ledger.note_progress(self._buffer.oldest)
         return found.refusal if found.poison is None else None
 
-    def _give_up_oldest(self, reason: str) -> None:
-        packed, position = self._buffer.in_flight[0], self._buffer.first_in_flight
-        self._buffer.settle(1)
-        self._ledger.note_undelivered(position, packed, reason)
+    def _report_lost(self, details: SequenceLostDetails) -> None:
+        logger.error(
+            "sequence_lost: %r, the key %r %s, where %d events were acknowledged",
+            details.stream,
+            details.key,
+            "is gone" if details.found is None else f"says {details.found}",
+            details.acknowledged,
+        )
+        self._observers.notify("sequence_lost", details)
+        if details.unknown:
+            self._give_up_oldest(
+                details.unknown,
+                "nobody knows whether the server appended it: the publisher's sequence is gone",
+            )
+
+    def _give_up_oldest(self, events: int, reason: str) -> None:
+        """Give up so many events of those in flight."""
+        given_up = list(enumerate(self._buffer.in_flight[:events], self._buffer.first_in_flight))
+        self._buffer.settle(events)
+        for position, packed in given_up:
+            self._ledger.note_undelivered(position, packed, reason)
         self._ledger.note_progress(self._buffer.oldest)
-        logger.error("event_undelivered: an event for %r is given up: %s", self._stream, reason)
-
-
-def exceeds(packed: bytes, limit: int) -> bool:
-    """Whether an argument of a packed command is longer than this many bytes."""
-    return len(packed) > limit and max(map(len, bulk_strings(packed, packed.index(b"\r\n") + 2))) > limit
+        logger.error("events_undelivered: %d for %r are given up: %s", events, self._stream, reason)

@@ -13,7 +13,7 @@ import msgspec
 
 from .errors import ConfigError
 from .events import Event
-from .resp import Append, pairs_of
+from .resp import Heads, pairs_of
 from .values import text_of
 from .wire import decode, operation_of
 
@@ -34,7 +34,7 @@ class LostDetails(msgspec.Struct, frozen=True):
     reason: str
     # The command that would have appended it, and what takes that apart.
     _packed: bytes
-    _append: Append
+    _heads: Heads
 
     @property
     def operation(self) -> str:
@@ -51,7 +51,7 @@ class LostDetails(msgspec.Struct, frozen=True):
         return decode(self._entry())
 
     def _entry(self) -> list[bytes]:
-        return self._append.fields_of(self._packed)
+        return self._heads.fields_of(self._packed)
 
     def __repr__(self) -> str:
         # An event's content is in nobody's repr but its own.
@@ -94,6 +94,24 @@ class ReconnectedDetails(msgspec.Struct, frozen=True):
 
     stream: str
     what: str
+
+
+class SequenceLostDetails(msgspec.Struct, frozen=True):
+    """The server has lost the sequence of an idempotent publisher, or a part of it. Publishing goes on with a new one.
+
+    Attributes:
+        stream: the stream.
+        key: the sequence's key.
+        acknowledged: how many events the server had acknowledged in this sequence.
+        found: how many of those it knows of now, so that it has lost the rest; None where the sequence is gone.
+        unknown: how many events are undelivered, because nobody can tell whether they were appended.
+    """
+
+    stream: str
+    key: str
+    acknowledged: int
+    found: int | None
+    unknown: int
 
 
 class SkippedDetails(msgspec.Struct, frozen=True):
@@ -185,6 +203,9 @@ class Hooks:
 
     def reconnected(self, details: ReconnectedDetails) -> None:
         """A lost connection was made again."""
+
+    def sequence_lost(self, details: SequenceLostDetails) -> None:
+        """The server has lost what an idempotent publisher had appended, or the note of it."""
 
     def skipped(self, details: SkippedDetails) -> None:
         """An entry was passed over."""

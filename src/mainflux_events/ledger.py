@@ -8,7 +8,7 @@ from typing import Final
 
 from .errors import Undelivered
 from .hooks import DroppedDetails, Observers, UndeliveredDetails, logger
-from .resp import Append
+from .resp import Heads
 
 # Drops come by the thousand: after a line in the log, the next one comes so many seconds later, with their count.
 LOG_DROPS_EVERY: Final = 10.0
@@ -31,13 +31,13 @@ class Ledger:
 
     Args:
         stream: the stream that is published to.
-        append: what the packed events begin with.
+        heads: what the packed events begin with.
         observers: who is told of losses.
     """
 
-    def __init__(self, stream: str, append: Append, observers: Observers) -> None:
+    def __init__(self, stream: str, heads: Heads, observers: Observers) -> None:
         self._stream = stream
-        self._append = append
+        self._heads = heads
         self._observers = observers
         self.acknowledged: int = 0
         self.dropped: int = 0
@@ -96,7 +96,7 @@ class Ledger:
         reason = "the buffer was full"
         self._note_lost(position, reason)
         if self._observers:
-            self._observers.notify("dropped", DroppedDetails(self._stream, reason, packed, self._append))
+            self._observers.notify("dropped", DroppedDetails(self._stream, reason, packed, self._heads))
         if self._log_timer is None:
             self._log_drops()
 
@@ -121,7 +121,7 @@ class Ledger:
         self._note_lost(position, reason)
         if self._observers:
             self._observers.notify(
-                "undelivered", UndeliveredDetails(self._stream, reason, packed, self._append)
+                "undelivered", UndeliveredDetails(self._stream, reason, packed, self._heads)
             )
 
     def note_progress(self, oldest: int) -> None:

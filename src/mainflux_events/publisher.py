@@ -17,16 +17,17 @@ import anyio
 from anyio.abc import TaskStatus
 
 from . import wire
+from .batch import Appender, Transactions
 from .buffer import Buffer, Overflow
-from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain, exceeds
-from .errors import ConfigError, EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain
+from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
+from .idempotent import Numbered
 from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .link import Disconnected, Link, Server, Unreachable
 from .policies import Backoff, instance, positive, text, whole
-from .resp import Append
 from .stats import PublisherStats
 from .tasks import end
 
@@ -53,7 +54,8 @@ class Publisher(Lifecycle):
         backoff: the waits between attempts.
         attempt_timeout: seconds that the server may be silent before an attempt has failed.
         close_timeout: seconds that closing may take to deliver what is buffered.
-        idempotent: whether a retry may never append an event again; not there yet, so True is a ConfigError.
+        idempotent: whether no retry may append an event again. It costs the server more, and where that loses the key
+            in which it notes what it has appended, a batch that was not answered is undelivered.
         hooks: what is told of drops, retries and the like.
 
     Raises:
@@ -86,16 +88,15 @@ class Publisher(Lifecycle):
         whole("max_event_bytes", max_event_bytes)
         positive("attempt_timeout", attempt_timeout)
         positive("close_timeout", close_timeout, zero=True)
-        if idempotent:
-            raise ConfigError("idempotent: this version appends at least once only; leave it out")
         instance("backoff", backoff, Backoff)
         self.stream = stream
-        self._append = Append(stream, max_len)
+        appender: Appender = Numbered(stream, max_len) if idempotent else Transactions(stream, max_len)
+        self._heads = appender.heads
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)
         self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
         self._close_timeout = close_timeout
         observers = Observers(hooks)
-        self._ledger = Ledger(stream, self._append, observers)
+        self._ledger = Ledger(stream, self._heads, observers)
         self._buffer = Buffer(
             size=buffer_size, size_bytes=buffer_bytes, overflow=overflow, dropped=self._ledger.note_dropped
         )
@@ -104,6 +105,7 @@ class Publisher(Lifecycle):
             Link(redis, attempt_timeout),
             self._buffer,
             self._ledger,
+            appender,
             backoff=backoff,
             attempt_timeout=attempt_timeout,
             max_event_bytes=self._max_event_bytes,
@@ -206,7 +208,7 @@ class Publisher(Lifecycle):
         self._check_open()
         if not isinstance(event, Event) or not event.raw:
             raise EncodeError("", "", "it was not received, so there is nothing to forward")
-        await self._accept(self._bounded(event.action.operation, wire.pack_raw(event.raw, self._append)))
+        await self._accept(self._bounded(event.action.operation, wire.pack_raw(event.raw, self._heads)))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until everything that was accepted so far is acknowledged.
@@ -244,6 +246,7 @@ class Publisher(Lifecycle):
             in_flight=len(self._buffer.in_flight),
             retries=self._drain.line.retries,
             reconnects=self._drain.line.reconnects,
+            epochs=self._drain.epochs,
         )
 
     def _packed(self, event: Event | Action) -> bytes:
@@ -252,7 +255,7 @@ class Publisher(Lifecycle):
         return self._encoded(event)
 
     def _encoded(self, event: Event | Action) -> bytes:
-        packed = wire.encode(event, self._append)
+        packed = wire.encode(event, self._heads)
         if len(packed) > self._always_fits:
             operation = event.action.operation if isinstance(event, Event) else event.operation
             self._bounded(operation, packed)
@@ -266,7 +269,7 @@ class Publisher(Lifecycle):
                 f"it takes {len(packed)} bytes, above the {self._max_event_bytes} that max_event_bytes and "
                 "buffer_bytes allow",
             )
-        if exceeds(packed, self._drain.argument_limit):
+        if self._heads.exceeds(packed, self._drain.argument_limit):
             raise EncodeError(
                 operation,
                 "",

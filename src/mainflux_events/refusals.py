@@ -19,8 +19,11 @@ class Outlook(Enum):
 
 
 # By the first word of the reply. OOM and the like end by themselves; a demoted master and a moved slot are found
-# again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event.
-_PASSING = frozenset({"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG"})
+# again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event. STALE is what
+# this package's own script says of a batch whose sequence the server does not know.
+_PASSING = frozenset(
+    {"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG", "STALE"}
+)
 _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED"})
 
 # Replies of the class ERR, by their beginning.
@@ -35,8 +38,9 @@ _VALUE_ERR = (
 _ARGUMENTS = re.compile(r", with args beginning.*", re.DOTALL)
 _USER = re.compile(r"\bUser \S+ has\b")
 
-# What Redis 6.2 puts around an error within a script, and how a right that is missing there reads in each version.
-_SCRIPT = re.compile(r"ERR Error running script .*?: (?:@user_script: ?\d+: )+-?")
+# What Redis 6.2 puts around an error within a script (less, where the script has caught it), and how a right that is
+# missing there reads in each version.
+_SCRIPT = re.compile(r"^(?:ERR Error running script .*?: )?(?:@user_script: ?\d+: )+-?")
 _SCRIPT_ACCESS = re.compile(
     r"ERR ACL failure in script: |(?:ERR )?(?=The user executing the script can't run)"
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 
@@ -19,10 +20,14 @@ def bulk(octets: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(octets), octets)
 
 
+def bulks(*arguments: str | bytes | int) -> bytes:
+    """Several arguments of a command."""
+    return b"".join([bulk(part if isinstance(part, bytes) else str(part).encode()) for part in arguments])
+
+
 def command(*arguments: str | bytes | int) -> bytes:
     """A whole command."""
-    parts = [bulk(part if isinstance(part, bytes) else str(part).encode()) for part in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    return b"*%d\r\n%b" % (len(arguments), bulks(*arguments))
 
 
 def bulk_strings(packed: bytes, start: int = 0) -> list[bytes]:
@@ -38,7 +43,7 @@ def bulk_strings(packed: bytes, start: int = 0) -> list[bytes]:
 
 
 class _InText(dict[int, str]):
-    def __init__(self, heads: Append) -> None:
+    def __init__(self, heads: Heads) -> None:
         super().__init__()
         self._heads = heads
 
@@ -47,20 +52,36 @@ class _InText(dict[int, str]):
         return head
 
 
-class Append(dict[int, bytes]):
-    """The XADD of one stream, up to the fields: by their number, names and values counted.
-
-    Args:
-        stream: the key of the stream.
-        max_len: about how many entries the stream is trimmed to; None for not at all.
+class Heads(dict[int, bytes], ABC):
+    """What stands before the fields of a packed event, by their number, names and values counted.
 
     Attributes:
         in_text: the same in characters.
     """
 
-    def __init__(self, stream: str, max_len: int | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.in_text: dict[int, str] = _InText(self)
+
+    @abstractmethod
+    def fields_of(self, packed: bytes) -> list[bytes]:
+        """The names and values in turn of a packed event that begins with one of these heads."""
+
+    def exceeds(self, packed: bytes, limit: int) -> bool:
+        """Whether a name or a value of a packed event is longer than this many bytes."""
+        return len(packed) > limit and max(map(len, self.fields_of(packed))) > limit
+
+
+class Append(Heads):
+    """The XADD of one stream, up to the fields.
+
+    Args:
+        stream: the key of the stream.
+        max_len: about how many entries the stream is trimmed to; None for not at all.
+    """
+
+    def __init__(self, stream: str, max_len: int | None) -> None:
+        super().__init__()
         trim: list[str | int] = [] if max_len is None else ["MAXLEN", "~", max_len]
         self._words = [bulk(str(word).encode()) for word in ("XADD", stream, *trim, "*")]
 
@@ -69,7 +90,6 @@ class Append(dict[int, bytes]):
         return head
 
     def fields_of(self, packed: bytes) -> list[bytes]:
-        """The names and values in turn of a command that begins with one of these heads."""
         return bulk_strings(packed, packed.index(b"\r\n") + 2)[len(self._words) :]
 
 

@@ -17,6 +17,8 @@ class PublisherStats(msgspec.Struct, frozen=True):
         in_flight: sent, or being sent, and not acknowledged.
         retries: attempts that failed and were made again.
         reconnects: connections made after the first one.
+        epochs: how often an idempotent publisher began a new sequence, because the server had lost the last one or
+            it had run out.
     """
 
     accepted: int
@@ -27,6 +29,7 @@ class PublisherStats(msgspec.Struct, frozen=True):
     in_flight: int
     retries: int
     reconnects: int
+    epochs: int = 0
 
 
 class SubscriberStats(msgspec.Struct, frozen=True):

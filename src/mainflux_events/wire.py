@@ -14,13 +14,13 @@ from . import values
 from .codec import CODECS, ENVELOPE, Codec, Fields, codec_for, codec_of
 from .errors import DecodeError, EncodeError
 from .events import OPERATION, Action, Event, Identity, UnknownAction, acting
-from .resp import Append, bulk
+from .resp import Heads, bulk
 
 _OPERATION: Final = OPERATION.encode()
 _NONE: Final[list[Any]] = [None]
 
 
-def encode(event: Event | Action, heads: Append) -> bytes:
+def encode(event: Event | Action, heads: Heads) -> bytes:
     """The packed command that appends an event: a head by the number of fields, and the fields.
 
     An absent time is now; an identity that is set by `acting_as` replaces the event's.
@@ -46,7 +46,7 @@ def encode(event: Event | Action, heads: Append) -> bytes:
     return _encode_any(event, codec, identity, heads)
 
 
-def _encode_any(event: Event, codec: Codec, identity: Identity, heads: Append) -> bytes:
+def _encode_any(event: Event, codec: Codec, identity: Identity, heads: Heads) -> bytes:
     action, moment = event.action, event.occurred_at
     try:
         occurred_at = values.now_octets() if moment is None else values.time_octets(moment)

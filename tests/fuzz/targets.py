@@ -15,7 +15,7 @@ import hiredis
 
 from mainflux_events import Event, Identity
 from mainflux_events.actions import PLATFORM_ACTIONS, ThingCreated
-from mainflux_events.batch import payload
+from mainflux_events.batch import Transactions
 from mainflux_events.channel import Channel, Reply
 from mainflux_events.errors import DecodeError, EncodeError, EventsError
 from mainflux_events.events import Action, UnknownAction
@@ -145,7 +145,7 @@ def _is_one_command(event: Event, stream: str, max_len: int | None) -> None:
         again.occurred_at,
     )
     batch = [packed, packed, packed]
-    written, replies = payload(batch)
+    written, replies = Transactions("s", None).payload(batch)
     assert commands_of(written) == [[b"MULTI"], arguments, arguments, arguments, [b"EXEC"]]
     assert replies == len(batch) + 2
 

@@ -76,11 +76,6 @@ def test_a_stream_needs_a_name() -> None:
         Publisher("redis://localhost", "")
 
 
-def test_idempotent_append_is_refused_rather_than_promised() -> None:
-    with pytest.raises(ConfigError, match="idempotent"):
-        Publisher("redis://localhost", "things", idempotent=True)
-
-
 @pytest.mark.parametrize("stream", [None, b"things", 5, ["things"], "\ud800"])
 def test_the_name_of_a_stream_is_a_text(stream: object) -> None:
     with pytest.raises(ConfigError, match="stream: a non-empty str"):

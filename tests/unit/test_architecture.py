@@ -28,6 +28,7 @@ LAYERS = [
     ["channel"],
     ["link"],
     ["cursor", "batch", "ledger", "line"],
+    ["idempotent"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch"],
     ["intake"],
     ["commits", "reader"],

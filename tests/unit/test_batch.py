@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainflux_events.batch import Verdict, payload, verdict
+from mainflux_events.batch import Transactions, Verdict
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 
@@ -15,13 +15,18 @@ NOPERM = Refusal("NOPERM User x has no permissions to run the 'multi' command")
 ABORTED = Refusal("EXECABORT Transaction discarded because of previous errors.")
 QUEUED = b"QUEUED"
 
+TRANSACTIONS = Transactions("things", None)
+
 
 def test_one_event_goes_alone() -> None:
-    assert payload([b"one"]) == (b"one", 1)
+    assert TRANSACTIONS.payload([b"one"]) == (b"one", 1)
 
 
 def test_several_go_in_one_transaction() -> None:
-    assert payload([b"one", b"two"]) == (command("MULTI") + b"one" + b"two" + command("EXEC"), 4)
+    assert TRANSACTIONS.payload([b"one", b"two"]) == (
+        command("MULTI") + b"one" + b"two" + command("EXEC"),
+        4,
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,7 +58,7 @@ def test_several_go_in_one_transaction() -> None:
 def test_replies_say_what_became_of_the_events(
     what: str, events: int, replies: list[object], expected: Verdict
 ) -> None:
-    found = verdict(events, replies)  # type: ignore[arg-type]
+    found = TRANSACTIONS.verdict(events, replies)  # type: ignore[arg-type]
     assert (list(found.acknowledged), found.refusal, found.poison) == (
         list(expected.acknowledged),
         expected.refusal,
