@@ -24,8 +24,9 @@ def entry(**fields: str) -> Entry:
 
 
 def sift(sieve: Sieve, entry: Entry) -> Event | None:
-    passed, events = sieve.sift("things", [entry])
+    passed, events, unreadable = sieve.sift("things", [entry])
     assert passed + len(events) == 1
+    assert unreadable is None
     return events[0] if events else None
 
 
