@@ -40,7 +40,7 @@ from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
-from .redrive import Redriven, redrive
+from .redriving import Redriven, redrive
 from .stats import PublisherStats, SubscriberStats
 from .subscriber import Subscriber
 

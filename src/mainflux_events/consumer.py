@@ -156,7 +156,9 @@ class Consumer(Lifecycle):
         finally:
             self._dispatch = None
             self._retried += dispatch.retried
-            del events  # the traceback of an error would keep it, and with it this loop
+            # This loop is over, also where the traceback of an error or of a cancellation keeps the object alive.
+            self._consumer = None
+            self._left(None)
 
     def _consume(self) -> Iteration:
         self._check_started()

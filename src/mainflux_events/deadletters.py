@@ -153,15 +153,18 @@ def append(stream: str, max_len: int | None, fields: list[bytes], step: Step | N
         fields: names and values in turn; with a step, `MOST_WORDS` at most.
         step: what else is done; its keys are in the slot of the stream.
     """
-    words: list[str | bytes | int] = [*_trim(max_len), "*", *fields]
+    trim: list[str | bytes | int] = [] if max_len is None else ["MAXLEN", "~", max_len]
     if step is None:
-        return command("XADD", stream, *words)
-    script = _APPEND % (len(step.arguments) + 1) + step.script
-    return command("EVAL", script, len(step.keys) + 1, *step.keys, stream, *step.arguments, *words)
+        return command("XADD", stream, *trim, "*", *fields)
+    own = len(step.arguments)
+    keys = (*step.keys, stream)
+    return command(
+        "EVAL", _APPEND % (own + 1) + step.script, len(keys), *keys, *step.arguments, *trim, "*", *fields
+    )
 
 
-_APPEND: Final = "local function append() redis.call('XADD', KEYS[#KEYS], unpack(ARGV, %d)) end\n"
-
-
-def _trim(max_len: int | None) -> list[str | bytes | int]:
-    return [] if max_len is None else ["MAXLEN", "~", max_len]
+# Takes the last key away, so that the step finds its own.
+_APPEND: Final = """
+local stream = table.remove(KEYS)
+local function append() redis.call('XADD', stream, unpack(ARGV, %d)) end
+"""

@@ -342,6 +342,23 @@ async def test_run_on_a_started_subscriber_leaves_it_open(subscriber: Subscriber
     assert subscriber.stats.handled == 1
 
 
+async def test_after_a_run_that_was_cancelled_another_begins_while_its_task_is_there(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    first = asyncio.create_task(subscriber.run(print))
+    await append(client, "t0")
+    await wait_until(lambda: subscriber.stats.handled)
+    first.cancel()
+    await asyncio.wait([first])
+    handled: list[str] = []
+    second = asyncio.create_task(subscriber.run(lambda event: handled.append(thing(event))))
+    await append(client, "t1")
+    await wait_until(lambda: handled)
+    second.cancel()
+    await asyncio.wait([second])
+    assert handled == ["t1"]
+
+
 async def test_a_failed_event_is_given_up_and_the_next_is_handled(
     subscriber: Subscriber, client: Redis
 ) -> None:

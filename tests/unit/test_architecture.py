@@ -32,7 +32,7 @@ LAYERS = [
     ["intake"],
     ["commits", "reader", "writer"],
     ["consumer"],
-    ["publisher", "subscriber", "redrive"],
+    ["publisher", "subscriber", "redriving"],
     [""],
     ["contrib", "testing", "cli", "__main__"],
 ]

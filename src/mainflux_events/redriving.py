@@ -39,6 +39,12 @@ end
 return moved
 """
 
+# Ends the way of an entry that was not moved in one step: KEYS from where, and the mark; ARGV its ID.
+_SETTLE: Final = """
+redis.call('XDEL', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2])
+"""
+
 
 class Redriven(msgspec.Struct, frozen=True):
     """What became of dead letters.
@@ -89,7 +95,6 @@ async def redrive(
         drive = _ToHandler(ask, dead_letters, to) if callable(to) else _ToStreams(ask, dead_letters, to, link)
         async for page in pages(link, dead_letters, ids, where):
             await drive.take(page)
-        await drive.end()
     return Redriven(drive.redriven, drive.failed)
 
 
@@ -104,9 +109,6 @@ class _Drive(ABC):
     @abstractmethod
     async def take(self, letters: list[DeadLetter]) -> None:
         """Send these on."""
-
-    async def end(self) -> None:  # noqa: B027 - nothing is left to do, in most cases
-        """There are no more."""
 
 
 class _ToHandler(_Drive):
@@ -174,22 +176,21 @@ class _ToStreams(_Drive):
             await self._mark.set(letter, target)
             fields = [part for pair in letter.raw for part in pair]
             await self._ask(target, command("XADD", target, "*", *fields))
-        await self._ask(self._dead_letters, delete(self._dead_letters, [letter]))
-
-    async def end(self) -> None:
-        await self._mark.remove()
+        await self._mark.settle(letter)
 
 
 class _Mark:
-    """Which dead letter is on its way between two servers, and what was the last entry there before.
+    """Which dead letter is on its way to another server, and what was the last entry there before.
 
-    It is a key, so that whoever goes on after an interruption finds out whether that letter has arrived.
+    It is a key beside the dead letters, for whoever goes on after an interruption to find out whether that letter has
+    arrived.
     """
 
     def __init__(self, ask: Ask, dead_letters: str) -> None:
         self._ask = ask
-        self._key = f"mainflux:redrive:{dead_letters}"
-        self._looked = self._is_set = False
+        self._dead_letters = dead_letters
+        self._key = _beside(dead_letters)
+        self._looked = False
         self._left: tuple[str, str] | None = None
         self._after = ""
 
@@ -206,23 +207,28 @@ class _Mark:
         return False
 
     async def _look(self) -> None:
-        mark = await self._ask(self._key, command("GET", self._key))
+        mark = await self._ask(self._dead_letters, command("GET", self._key))
         if isinstance(mark, bytes):
             id, self._after, target = mark.decode().split(" ", 2)
             self._left = id, target
-            self._is_set = True
         self._looked = True
 
     async def set(self, letter: DeadLetter, target: str) -> None:
         """It is about to be appended."""
         last = await last_id(self._ask, target)
-        await self._ask(self._key, command("SET", self._key, f"{letter.id} {last} {target}"))
-        self._is_set = True
+        await self._ask(self._dead_letters, command("SET", self._key, f"{letter.id} {last} {target}"))
 
-    async def remove(self) -> None:
-        """None is on its way."""
-        if self._is_set:
-            await self._ask(self._key, command("DEL", self._key))
+    async def settle(self, letter: DeadLetter) -> None:
+        """It has arrived, and is no dead letter any more."""
+        await self._ask(
+            self._dead_letters, command("EVAL", _SETTLE, 2, self._dead_letters, self._key, letter.id)
+        )
+
+
+def _beside(key: str) -> str:
+    """A key for the mark, in the same slot."""
+    tag, closed, _ = key.partition("{")[2].partition("}")
+    return f"mainflux:redrive:{key}" if tag and closed else f"mainflux:redrive:{{{key}}}"
 
 
 def _cut(letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:
