@@ -18,11 +18,13 @@ from .actions import (
     Transformer,
 )
 from .cursor import Lag
+from .deadletters import DeadLetter
 from .errors import (
     AccessRefused,
     BufferFull,
     ConfigError,
     CursorCorrupt,
+    DeadLetterLimitReached,
     DecodeError,
     EmptyName,
     EmptyStream,
@@ -35,8 +37,10 @@ from .errors import (
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
 from .hooks import Hooks
-from .policies import Backoff, Commit, Retry
+from .letterbox import drop_dead_letters, read_dead_letters
+from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
+from .redriving import Redriven, redrive
 from .stats import PublisherStats, SubscriberStats
 from .subscriber import Subscriber
 
@@ -50,6 +54,10 @@ __all__ = [
     "Commit",
     "ConfigError",
     "CursorCorrupt",
+    "DeadLetter",
+    "DeadLetterLimit",
+    "DeadLetterLimitReached",
+    "DeadLetters",
     "DecodeError",
     "EmptyName",
     "EmptyStream",
@@ -71,6 +79,7 @@ __all__ = [
     "Publisher",
     "PublisherClosed",
     "PublisherStats",
+    "Redriven",
     "Retry",
     "Subscriber",
     "SubscriberStats",
@@ -83,4 +92,7 @@ __all__ = [
     "UnknownAction",
     "__version__",
     "acting_as",
+    "drop_dead_letters",
+    "read_dead_letters",
+    "redrive",
 ]

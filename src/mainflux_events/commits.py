@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from .cursor import Cursor, stored_cursor
+from .deadletters import Step
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Observers, Occasionally, logger
 from .intake import Entries
@@ -127,6 +128,18 @@ class Committer:
         if self.turned or self._pending >= self._policy.events:
             self.write()
 
+    async def passing(self, cursor: Cursor, id: bytes) -> Step:
+        """The commit of an entry, to go with its dead letter. Waits until all that is finished is stored."""
+        await self.flush(None)
+        return cursor.step(id)
+
+    def passed(self, cursor: Cursor, reply: Reply, *, again: bool) -> bool:
+        """Take the reply to that. Gives whether it was done: not where somebody else has passed the entry."""
+        done, found = cursor.stepped(reply, again=again)
+        if found is not None:
+            self._report_conflict(cursor, found)
+        return done
+
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
         if self._policy.every_turn:
@@ -233,8 +246,8 @@ class Committer:
             if found is not None:
                 self._report_conflict(cursor, found)
 
-    async def flush(self, timeout: float) -> None:
-        """Store what is handled, and wait until it is stored.
+    async def flush(self, timeout: float | None) -> None:
+        """Store what is handled, and wait until it is stored, for so many seconds at most.
 
         Raises:
             TimeoutError: it could not be stored in this time.

@@ -20,12 +20,13 @@ from anyio.abc import TaskStatus
 from .dispatch import Dispatch, Handler, OnFailure
 from .errors import EventsError, NotStarted
 from .events import Action, Event
-from .hooks import Hooks, Observers
+from .hooks import Hooks, Observers, logger
 from .intake import Intake, Keeper, Run
 from .lifecycle import Lifecycle
-from .policies import Retry
+from .policies import DeadLetters, Retry
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
+from .writer import DeadLetterWriter
 
 # How many events may be handed out, and for how long, before the event loop gets a turn.
 TURN_EVENTS: Final = 64
@@ -60,6 +61,7 @@ class Consumer(Lifecycle):
         actions: the classes to decode; None means all that are known.
         on_unknown: what becomes of an operation that no class is known for.
         hooks: who is told.
+        dead_letters: where entries go that could not be handled.
     """
 
     def __init__(
@@ -68,10 +70,11 @@ class Consumer(Lifecycle):
         actions: Iterable[type[Action]] | None,
         on_unknown: OnUnknown,
         hooks: Hooks | Iterable[Hooks],
+        dead_letters: DeadLetters | None = None,
     ) -> None:
         self._what = what
         self._observers = Observers(hooks)
-        self._sieve = Sieve(actions, on_unknown, self._observers)
+        self._sieve = Sieve(actions, on_unknown, self._observers, dead_letters is not None)
         self._intake = Intake(self._sieve)
         self._state: Literal["new", "started", "closed"] = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,6 +91,9 @@ class Consumer(Lifecycle):
         self._consumer: weakref.ref[Iteration] | None = None
         self._asking = False
         self._dispatch: Dispatch | None = None
+        self._dead_letters = dead_letters
+        # There is one as soon as it is started, where there are dead letters.
+        self._writer: DeadLetterWriter | None = None
 
     # --- consuming ---
 
@@ -114,16 +120,23 @@ class Consumer(Lifecycle):
             handler: a plain function or a coroutine function, called on the event loop.
             retry: how often it is called for one event.
             timeout: seconds that one call of a coroutine function may take.
-            on_failure: what becomes of an event that no attempt handled: "skip" gives it up with a report, "raise"
-                raises HandlerFailed and leaves the cursor before it.
+            on_failure: what becomes of an event that no attempt handled: "skip" sends it to the dead letters, or
+                gives it up with a report where there are none; "raise" raises HandlerFailed and leaves the cursor
+                before it.
             task_status: for `await task_group.start(subscriber.run, handler)`.
 
         Raises:
             HandlerFailed: as `on_failure` says.
+            DeadLetterLimitReached: too many events would go to the dead letters; the cursor stays before the last.
             EventsError: what `start` raises, where it starts the subscriber.
         """
         dispatch = Dispatch(
-            handler, retry=retry, timeout=timeout, on_failure=on_failure, observers=self._observers
+            handler,
+            retry=retry,
+            timeout=timeout,
+            on_failure=on_failure,
+            observers=self._observers,
+            bury=None if self._dead_letters is None else self._bury_in_hand,
         )
         if self._state == "new":
             async with self:
@@ -143,7 +156,9 @@ class Consumer(Lifecycle):
         finally:
             self._dispatch = None
             self._retried += dispatch.retried
-            del events  # the traceback of an error would keep it, and with it this loop
+            # This loop is over, also where the traceback of an error or of a cancellation keeps the object alive.
+            self._consumer = None
+            self._left(None)
 
     def _consume(self) -> Iteration:
         self._check_started()
@@ -184,7 +199,9 @@ class Consumer(Lifecycle):
                 self._stop = len(self._events)
                 self._place += 1
                 return self._events[self._place - 1]
-            if not self._next_run():
+            if self._unreadable is not None:
+                await self._waiting(self._bury(1, self._unreadable, 0))
+            elif not self._next_run():
                 waits = self._intake.inbox.empty()
                 if not await self._waiting(self._intake.refill()):
                     raise StopAsyncIteration
@@ -205,6 +222,33 @@ class Consumer(Lifecycle):
         if run.passed:
             self._keeper.finished(run.track, run.entries[: run.passed])
         return True
+
+    @property
+    def _unreadable(self) -> EventsError | None:
+        """Why the next entry does not decode, where it is to be dead-lettered."""
+        return None if self._run is None or self._kept else self._run.unreadable
+
+    async def _bury_in_hand(self, event: Event, error: BaseException, attempts: int) -> None:
+        if self._in_hand:  # it is not, where the handler has committed it
+            await self._bury(self._place, error, attempts)
+
+    async def _bury(self, place: int, error: BaseException, attempts: int) -> None:
+        """Have an entry of the run dead-lettered, and finish it. Where the subscriber closes first, it stays."""
+        run = self._run
+        assert run is not None
+        assert self._writer is not None
+        entry = run.entries[run.passed + place - 1]
+        try:
+            buried = await self._writer.write(run.track, entry, error, attempts, run.keeper)
+        except TimeoutError:
+            return
+        if not buried:
+            self._given_up += 1
+            id, stream = entry[0].decode(), run.track.stream
+            logger.error("event_given_up: entry %s of %r was passed by somebody else meanwhile", id, stream)
+        self._place = place
+        if self._kept < place:
+            self._settle(place)
 
     async def _turn(self) -> None:
         """Give the event loop a turn; since no handler awaits it, it is no reason to commit each event."""
@@ -249,11 +293,14 @@ class Consumer(Lifecycle):
         """The counts as they are now."""
         finished = self._finished + max(0, self._place - self._kept - 1)
         skipped, unreadable = self._sieve.skipped, self._sieve.given_up
+        dead_lettered = self._writer.written if self._writer else 0
+        in_hand = self._in_hand or self._unreadable is not None
         return SubscriberStats(
-            received=finished + skipped + unreadable + self._in_hand,
-            handled=finished - self._given_up,
+            received=finished + skipped + unreadable + in_hand,
+            handled=finished - self._given_up - dead_lettered,
             skipped=skipped,
             retried=self._retried + (self._dispatch.retried if self._dispatch else 0),
+            dead_lettered=dead_lettered,
             given_up=unreadable + self._given_up,
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from .deadletters import Step
 from .errors import ConfigError, CursorCorrupt, EmptyName, EmptyStream
 from .link import Reply
 from .policies import text
@@ -128,11 +129,11 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 # Moves a cursor, and never back: KEYS the cursor; ARGV what is expected there ("" for nothing, and never behind the
 # new ID), and the new ID. Gives nil where the expected was found, else what was found. What is no ID is left alone and
 # refused, and where nothing is expected, anything is left alone. IDs are compared as padded strings, for Lua's numbers
-# are doubles.
-COMMIT_SCRIPT: Final = """
+# are doubles. `first` is what is done before it moves.
+_MOVE: Final = """
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] and found ~= '' then
-  redis.call('SET', KEYS[1], ARGV[2])
+  {first}redis.call('SET', KEYS[1], ARGV[2])
   return false
 end
 if found then
@@ -144,12 +145,14 @@ if found then
   end
   local place = padded(found)
   if not place then return redis.error_reply('CORRUPT what is stored is not an ID') end
-  if place > padded(ARGV[2]) then return found end
+  if place >= padded(ARGV[2]) then return found end
 end
-redis.call('SET', KEYS[1], ARGV[2])
+{first}redis.call('SET', KEYS[1], ARGV[2])
 if ARGV[1] == '' then return false end
 return found or ''
 """
+COMMIT_SCRIPT: Final = _MOVE.format(first="")
+_STEP: Final = _MOVE.format(first="append() ")
 _SHA: Final = hashlib.sha1(COMMIT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -191,6 +194,8 @@ class Cursor:
         self._handled = self._stored = self._sent = self._expected = b""
         self._unanswered: deque[bytes] = deque()
         self._late: frozenset[bytes] = frozenset()
+        self._stepping: bytes | None = None
+        self._stepping_again = False
         packed = bulk(b"1") + bulk(self.key.encode())
         self._by_sha = b"*6\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
         self._by_text = b"*6\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
@@ -251,8 +256,7 @@ class Cursor:
         elif isinstance(reply, bytes):
             # After a refusal the commits behind it find what was there before it, and one that was sent over a
             # connection that ended may arrive late.
-            mine = reply == self._stored or reply in self._late
-            conflict = None if mine else reply.decode("ascii", "replace")
+            conflict = None if self._mine(reply) else reply.decode("ascii", "replace")
             self._stored = id if _behind(reply, id) else reply
         if not self._unanswered:
             self._expect_stored()
@@ -264,6 +268,36 @@ class Cursor:
         # Where somebody else is ahead, what is stored is not expected: it would be replaced by what is behind it.
         self._expected = FIRST.encode() if _behind(self._handled, self._stored) else self._stored
 
+    def _mine(self, found: bytes) -> bool:
+        return found in (self._stored, self._stepping) or found in self._late
+
+    def step(self, id: bytes) -> Step:
+        """The commit of an entry that goes with its dead letter. All before the entry is settled."""
+        self._stepping_again, self._stepping = self._stepping == id, id
+        expected = self._expected if _behind(self._expected, id) else b""
+        return Step(_STEP, (self.key,), (expected or FIRST, id))
+
+    def stepped(self, reply: Reply, *, again: bool) -> tuple[bool, str | None]:
+        """Take the reply to that. Gives whether it was done, and what somebody else had stored meanwhile, if so.
+
+        It is not done where somebody else has passed the entry.
+
+        Args:
+            again: whether it was sent before, and that was not answered.
+        """
+        id = self._stepping
+        assert id is not None
+        assert reply is None or isinstance(reply, bytes)
+        if reply == id and (again or self._stepping_again):
+            reply = None
+        done = reply is None or _behind(reply, id)
+        conflict = None if reply is None or self._mine(reply) else reply.decode("ascii", "replace")
+        self._handled = self._sent = id
+        self._stored = id if done or reply is None else reply
+        self._stepping = None
+        self._expect_stored()
+        return done, conflict
+
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.
 
@@ -271,7 +305,7 @@ class Cursor:
         """
         stored = (found or "").encode()
         self._late = frozenset(self._unanswered)
-        mine = stored == self._stored or stored in self._late
+        mine = self._mine(stored)
         self._unanswered.clear()
         self._stored = stored
         self._expect_stored()

@@ -14,9 +14,8 @@ from .policies import Retry, Waits, positive
 
 Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
 OnFailure: TypeAlias = Literal["skip", "raise"]
-
-# The longest wait between two calls for one event.
-LONGEST_WAIT = 60.0
+# Has an event dead-lettered: what its handler raised last, and how often it was called.
+Bury: TypeAlias = "Callable[[Event, BaseException, int], Awaitable[None]]"
 
 
 class Dispatch:
@@ -28,6 +27,7 @@ class Dispatch:
         timeout: seconds that one call may take; a plain function cannot be interrupted.
         on_failure: what becomes of an event that no attempt handled.
         observers: who is told.
+        bury: where "skip" means the dead letters, what appends to them.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Dispatch:
         timeout: float | None,
         on_failure: OnFailure,
         observers: Observers,
+        bury: Bury | None = None,
     ) -> None:
         if not callable(handler) or inspect.isasyncgenfunction(handler):
             raise ConfigError(
@@ -50,32 +51,40 @@ class Dispatch:
         if on_failure not in ("skip", "raise"):
             raise ConfigError(f"on_failure: 'skip' or 'raise' is wanted, not {on_failure!r}")
         self._handler = handler
-        self._attempts = retry.attempts
-        self._waits = Waits(retry.initial, max(retry.initial, LONGEST_WAIT))
+        self._retry = retry
         self._timeout = timeout
         self._on_failure = on_failure
         self._observers = observers
+        self._bury = bury
         self.retried: int = 0
 
     async def handle(self, event: Event) -> bool:
-        """Call the handler until it returns. Gives whether it did; the event is given up where not.
+        """Call the handler until it returns. Gives whether the event is done with; it is given up where not.
 
         Raises:
             HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
+            DeadLetterLimitReached: nor may it be dead-lettered.
         """
+        retry = self._retry
+        waits: Waits | None = None
         attempt = 1
         while (error := await self._call(event)) is not None:
-            final = attempt == self._attempts
+            final = attempt == retry.attempts or not retry.covers(error)
             self._report(event, attempt, error, final)
-            if final and self._on_failure == "raise":
-                raise HandlerFailed(event.stream, event.id, event.action.operation, attempt) from error
             if final:
-                return False
-            if attempt == 1:
-                self._waits.reset()
+                return await self._fail(event, error, attempt)
             attempt += 1
             self.retried += 1
-            await asyncio.sleep(self._waits.next())
+            waits = waits or Waits(retry.initial, retry.maximum)
+            await asyncio.sleep(waits.next())
+        return True
+
+    async def _fail(self, event: Event, error: BaseException, attempts: int) -> bool:
+        if self._on_failure == "raise":
+            raise HandlerFailed(event.stream, event.id, event.action.operation, attempts) from error
+        if self._bury is None:
+            return False
+        await self._bury(event, error, attempts)
         return True
 
     async def _call(self, event: Event) -> BaseException | None:
@@ -103,8 +112,8 @@ class Dispatch:
             event.stream,
             event.action.operation,
             attempt,
-            self._attempts,
-            ", given up" if final and self._on_failure == "skip" else "",
+            self._retry.attempts,
+            ", given up" if final and self._on_failure == "skip" and self._bury is None else "",
             exc_info=error,
         )
         self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))

@@ -12,7 +12,8 @@
     ├── Undelivered                          accepted, and then dropped or given up
     ├── AccessRefused                        the server refuses the password or the rights
     ├── CursorCorrupt                        the stored cursor is not the ID of an entry
-    └── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
+    ├── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
+    └── DeadLetterLimitReached               too many entries would have been dead-lettered in too short a time
 
 A message says what was wrong, where, and what to do about it. None holds a password or a payload.
 """
@@ -216,4 +217,31 @@ class HandlerFailed(EventsError):
         return (
             f"entry {self.id} of {self.stream!r} ({self.operation}) was not handled in {self.attempts} "
             "attempts; the cursor stays before it"
+        )
+
+
+class DeadLetterLimitReached(EventsError):
+    """An entry was not dead-lettered, because so many others were before it; its cursor stays before it.
+
+    Why it could not be handled is the `__cause__`.
+
+    Attributes:
+        stream, id: the entry's.
+        dead_letters: the stream that it would have gone to.
+        count, seconds: the limit.
+    """
+
+    def __init__(self, stream: str, id: str, dead_letters: str, count: int, seconds: float) -> None:
+        super().__init__(stream, id, dead_letters, count, seconds)
+        self.stream = stream
+        self.id = id
+        self.dead_letters = dead_letters
+        self.count = count
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"entry {self.id} of {self.stream!r} was not dead-lettered to {self.dead_letters!r}, as {self.count} "
+            f"were within {self.seconds:g} s; the cursor stays before it: mend what makes them fail and start "
+            "again, or allow more by DeadLetters(limit=…)"
         )

@@ -71,7 +71,7 @@ class RetryingDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what was attempted: "append", "read" or "commit".
+        what: what was attempted: "append", "read", "commit" or "dead_letter".
         attempt: how many attempts of this trouble have failed.
         wait: seconds until the next one.
         reason: why it failed.
@@ -89,7 +89,7 @@ class ReconnectedDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what the connection is for: "append", "read" or "commit".
+        what: what the connection is for: "append", "read", "commit" or "dead_letter".
     """
 
     stream: str
@@ -153,6 +153,27 @@ class HandlerFailedDetails(msgspec.Struct, frozen=True):
     final: bool
 
 
+class DeadLetteredDetails(msgspec.Struct, frozen=True):
+    """An entry was appended to the dead letters.
+
+    Attributes:
+        stream, id: the entry's.
+        operation: its operation.
+        dead_letters: the stream that it was appended to.
+        error: why: what the handler raised, or what kept the entry from being decoded.
+        attempts: how often the handler was called.
+        fields: the entry as it came.
+    """
+
+    stream: str
+    id: str
+    operation: str
+    dead_letters: str
+    error: BaseException
+    attempts: int
+    fields: tuple[tuple[bytes, bytes], ...]
+
+
 class CursorNotSavedDetails(msgspec.Struct, frozen=True):
     """The cursor could not be stored. It will be tried again; a restart before that hands events out again.
 
@@ -212,6 +233,9 @@ class Hooks:
 
     def handler_failed(self, details: HandlerFailedDetails) -> None:
         """A call of a handler failed."""
+
+    def dead_lettered(self, details: DeadLetteredDetails) -> None:
+        """An entry was appended to the dead letters."""
 
     def cursor_not_saved(self, details: CursorNotSavedDetails) -> None:
         """A cursor could not be stored."""

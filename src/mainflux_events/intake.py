@@ -9,7 +9,10 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from .deadletters import Step
+from .errors import EventsError
 from .events import Event
+from .link import Reply
 from .sieve import Sieve
 
 # As XREAD gives them: ID and fields, the names and values in turn.
@@ -38,6 +41,12 @@ class Keeper(Protocol):
     def finished(self, track: Any, entries: Entries) -> None:
         """These are handled or passed over."""
 
+    async def passing(self, track: Any, id: bytes) -> Step:
+        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored."""
+
+    def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:
+        """That was answered (`again`: sent more than once). Gives whether the dead letter was appended with it."""
+
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
 
@@ -58,16 +67,25 @@ class Run:
         entries: as they came.
         passed: how many of them were passed over.
         events: the events of those behind them.
+        unreadable: why the one behind them does not decode, where it is to be dead-lettered; then there are no events.
     """
 
-    __slots__ = ("entries", "events", "keeper", "passed", "track")
+    __slots__ = ("entries", "events", "keeper", "passed", "track", "unreadable")
 
-    def __init__(self, part: Part, entries: Entries, passed: int, events: list[Event]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        entries: Entries,
+        passed: int,
+        events: list[Event],
+        unreadable: EventsError | None,
+    ) -> None:
         self.track = part.track
         self.keeper = part.keeper
         self.entries = entries
         self.passed = passed
         self.events = events
+        self.unreadable = unreadable
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -104,13 +122,13 @@ class Intake:
             return None
         part = self._parts[0]
         entries = part.entries[: min(most, part.keeper.room())]
-        passed, events = self._sieve.sift(part.track.stream, entries)
-        looked_at = passed + len(events)
+        passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+        looked_at = passed + len(events) + (unreadable is not None)
         if looked_at == len(part.entries):
             self._parts.popleft()
         else:
             del part.entries[:looked_at]
-        return Run(part, entries[:looked_at], passed, events)
+        return Run(part, entries[:looked_at], passed, events, unreadable)
 
     async def refill(self) -> bool:
         """Wait for the next batch. Gives whether there is one; there is none when all is over.

@@ -166,6 +166,10 @@ class Link:
         """Whether two keys may be on two servers, and are at least in two slots."""
         return self._cluster is not None
 
+    def together(self, *keys: str) -> bool:
+        """Whether one script may touch all of these keys: they are in one slot, or there are none."""
+        return self._cluster is None or len({self._cluster.keyslot(key) for key in keys}) == 1
+
     def rediscover(self) -> None:
         """What is known of the cluster is out of date. (Sentinel is asked at every connection.)"""
         self._stale = True

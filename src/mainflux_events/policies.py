@@ -6,6 +6,7 @@ The only module that uses tenacity.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -68,17 +69,93 @@ class Backoff(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """How often a handler is called for one event, and the wait before the second call, in seconds.
+    """How often a handler is called for one event, and how long it is waited between two calls.
 
-    Further waits are doubled up to a minute. The defaults are the reference's.
+    Attributes:
+        attempts: so many calls at most.
+        initial: seconds before the second call; doubled before each further one. Each wait is shortened by up to a
+            half at random.
+        maximum: the longest wait, in seconds.
+        on: what is worth another call: an exception of none of these classes is final at once. A time-out is a
+            TimeoutError.
+
+    The defaults of `attempts` and `initial` are the reference's.
     """
 
     attempts: int = 2
     initial: float = 0.5
+    maximum: float = 60.0
+    on: tuple[type[Exception], ...] = (Exception,)
 
     def __post_init__(self) -> None:
         whole("retry.attempts", self.attempts)
         positive("retry.initial", self.initial, zero=True)
+        positive("retry.maximum", self.maximum)
+        if self.maximum < self.initial:
+            raise ConfigError(f"retry.maximum: {self.maximum} is below retry.initial, {self.initial}")
+        known = isinstance(self.on, tuple) and all(
+            isinstance(each, type) and issubclass(each, Exception) for each in self.on
+        )
+        if not known:
+            raise ConfigError(f"retry.on: a tuple of subclasses of Exception is wanted, not {self.on!r}")
+
+    def covers(self, error: BaseException) -> bool:
+        """Whether the handler is to be called again after this error, as long as there are attempts left."""
+        if isinstance(error, Exception):
+            return isinstance(error, self.on)
+        # A CancelledError, of something that the handler awaited, which is a failure like any other.
+        return Exception in self.on
+
+
+class DeadLetterLimit(msgspec.Struct, frozen=True):
+    """How many dead letters one subscriber may write in so many seconds. Past that it stops.
+
+    After a bad deploy every event fails: then the stream is to wait, and not to be emptied into the dead letters.
+    """
+
+    count: int = 100
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        whole("limit.count", self.count)
+        positive("limit.seconds", self.seconds)
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    """Where the entries go that could not be handled.
+
+    Attributes:
+        stream: the key of the stream of dead letters.
+        limit: how many in how long before the subscriber stops; None for any number.
+        max_len: about how many dead letters are kept, the newest; None for all.
+    """
+
+    stream: str
+    limit: DeadLetterLimit | None = DeadLetterLimit()
+    max_len: int | None = None
+
+    def __post_init__(self) -> None:
+        text("dead_letter", self.stream)
+        if self.limit is not None:
+            instance("dead_letter: limit", self.limit, DeadLetterLimit)
+        if self.max_len is not None:
+            whole("dead_letter: max_len", self.max_len)
+
+
+def checked_dead_letters(
+    dead_letter: str | DeadLetters | None, streams: tuple[str, ...]
+) -> DeadLetters | None:
+    """Where the entries of these streams go that could not be handled. ConfigError for what is no such place."""
+    if dead_letter is None:
+        return None
+    if not isinstance(dead_letter, DeadLetters):
+        dead_letter = DeadLetters(dead_letter)
+    if dead_letter.stream in streams:
+        raise ConfigError(
+            f"dead_letter: {dead_letter.stream!r} is consumed by this subscriber itself, which would never come to an "
+            "end of it; choose another stream"
+        )
+    return dead_letter
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -107,6 +184,26 @@ class Commit(msgspec.Struct, frozen=True):
     def every(cls, events: int = 100, seconds: float = 1.0) -> Commit:
         """After so many events or seconds: cheaper, and after a crash so many events come again."""
         return cls(events=events, seconds=seconds, every_turn=False)
+
+
+class Allowance:
+    """What is left of a limit."""
+
+    def __init__(self, limit: DeadLetterLimit) -> None:
+        self._limit = limit
+        self._spent: deque[float] = deque(maxlen=limit.count)
+
+    def spend(self, now: float) -> bool:
+        """Take one, where that keeps to the limit. Gives whether it does.
+
+        Args:
+            now: the time, in seconds of a clock that only runs forward.
+        """
+        spent = self._spent
+        if len(spent) == self._limit.count and now - spent[0] < self._limit.seconds:
+            return False
+        spent.append(now)  # in the place of the oldest
+        return True
 
 
 class Waits:

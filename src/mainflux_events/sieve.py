@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, get_args
 
 from . import wire
 from .codec import codec_of
-from .errors import ConfigError, DecodeError
+from .errors import ConfigError, DecodeError, EventsError
 from .events import Action, Event, UnknownAction, action_classes
 from .hooks import Observers, SkippedDetails, logger
 from .resp import pairs_of
@@ -28,28 +28,36 @@ class Sieve:
         actions: the classes to decode; None means all that are known.
         on_unknown: what becomes of an operation that no class is known for.
         observers: who is told of what is passed over.
+        dead_letters: whether there is a place for entries that do not decode; otherwise they are given up.
 
     Attributes:
         skipped: entries of operations that are unknown, or that were not asked for.
-        given_up: entries that do not decode.
+        given_up: entries that do not decode, and were passed over.
 
     Raises:
         ConfigError: an argument is something else.
     """
 
     def __init__(
-        self, actions: Iterable[type[Action]] | None, on_unknown: OnUnknown, observers: Observers
+        self,
+        actions: Iterable[type[Action]] | None,
+        on_unknown: OnUnknown,
+        observers: Observers,
+        dead_letters: bool = False,
     ) -> None:
         if on_unknown not in get_args(OnUnknown):
             raise ConfigError(f"on_unknown: 'skip' or 'yield' is wanted, not {on_unknown!r}")
         self._wanted = None if actions is None else _operations(actions)
         self._on_unknown = on_unknown
         self._observers = observers
+        self._dead_letters = dead_letters
         self._warned: set[str] = set()
         self.skipped: int = 0
         self.given_up: int = 0
 
-    def sift(self, stream: str, entries: Sequence[Sequence[Any]]) -> tuple[int, list[Event]]:
+    def sift(
+        self, stream: str, entries: Sequence[Sequence[Any]]
+    ) -> tuple[int, list[Event], EventsError | None]:
         """Decode entries, up to the next that is not to be handed out.
 
         Args:
@@ -57,19 +65,26 @@ class Sieve:
             entries: IDs and fields.
 
         Returns:
-            How many entries were passed over at first, which was counted and reported; and the events of those that
-            follow.
+            How many entries were passed over at first, which was counted and reported; the events of those that
+            follow; or why the one that follows does not decode, where it is to be dead-lettered.
         """
         passed = 0
         for id, fields in entries:
-            event = self._event(stream, id, fields)
+            try:
+                event = self._event(stream, id, fields)
+            except EventsError as error:
+                return passed, [], error
             if event is not None:
-                return passed, [event, *wire.decode_plain(entries[passed + 1 :], stream, self._wanted)]
+                return passed, [event, *wire.decode_plain(entries[passed + 1 :], stream, self._wanted)], None
             passed += 1
-        return passed, []
+        return passed, [], None
 
     def _event(self, stream: str, id: bytes, fields: list[bytes]) -> Event | None:
-        """The event of an entry; None where the entry is passed over, which was counted and reported."""
+        """The event of an entry; None where the entry is passed over, which was counted and reported.
+
+        Raises:
+            EventsError: it does not decode, and there are dead letters.
+        """
         if self._wanted is not None and self._passes_over(fields):
             self.skipped += 1
             return None
@@ -78,6 +93,8 @@ class Sieve:
             event = wire.decode(fields, stream, entry_id)
         except (DecodeError, ConfigError) as error:
             # A ConfigError, where the class of the operation is one that cannot be read at all.
+            if self._dead_letters:
+                raise
             self.given_up += 1
             logger.error("event_given_up: entry %s of %r: %s", entry_id, stream, error)
             self._report(stream, entry_id, fields, text_of(wire.operation_of(fields) or b""), str(error))

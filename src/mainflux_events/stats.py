@@ -36,15 +36,17 @@ class SubscriberStats(msgspec.Struct, frozen=True):
     """Counts of entries since the start.
 
     Attributes:
-        received: looked at; the sum of those handled, skipped and given up, and the one in hand.
+        received: looked at; the sum of those handled, skipped, dead-lettered and given up, and the one in hand.
         handled: their handler returned, or the next event was asked for.
         skipped: passed over: of an operation that is unknown, or that was not asked for.
         retried: further calls of a handler for the same event.
-        given_up: no attempt handled them, or they do not decode.
+        dead_lettered: no attempt handled them, or they do not decode, and they are in the dead letters.
+        given_up: the same, without dead letters.
     """
 
     received: int
     handled: int
     skipped: int
     retried: int
+    dead_lettered: int
     given_up: int

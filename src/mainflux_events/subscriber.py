@@ -20,11 +20,12 @@ from .errors import ConfigError, EventsError
 from .events import Action, Event
 from .hooks import Hooks, logger
 from .link import Channel, Disconnected, Link, Server, Unreachable
-from .policies import Backoff, Commit, instance
+from .policies import Backoff, Commit, DeadLetters, checked_dead_letters, instance
 from .reader import Reader
 from .refusals import Refusal
 from .sieve import OnUnknown
 from .tasks import conclude, end
+from .writer import DeadLetterWriter
 
 # The waits between attempts to reach the server, and how long it may be silent: the reference's.
 BACKOFF: Final = Backoff()
@@ -51,6 +52,8 @@ class Subscriber(Consumer):
         actions: the classes to decode; None means all that are known. Entries of others are passed over.
         commit: when the cursor is stored.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
+        dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
+            DeadLetters with more to say of it. None: they are given up, with a report.
         hooks: what is told of failures, skips and the like.
 
     Raises:
@@ -67,11 +70,13 @@ class Subscriber(Consumer):
         actions: Iterable[type[Action]] | None = None,
         commit: Commit = Commit.each(),
         on_unknown: OnUnknown = "skip",
+        dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)
         self.name: str = checked_name(name)
-        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks)
+        dead_letters = checked_dead_letters(dead_letter, self.streams)
+        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks, dead_letters)
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
@@ -147,13 +152,22 @@ class Subscriber(Consumer):
         cursors = list(self._cursors.values())
         groups = [[each] for each in cursors] if self._link.sharded else [cursors]
         readers = [self._reader(group) for group in groups]
+        if self._dead_letters is not None:
+            self._writer = DeadLetterWriter(
+                self._link,
+                self._dead_letters,
+                self.name,
+                backoff=BACKOFF,
+                patience=PATIENCE,
+                observers=self._observers,
+            )
         self._parts = [*readers, *self._committing]
         try:
             await self._begin(readers)
         except BaseException:
             self._state = "closed"
             with anyio.CancelScope(shield=True):
-                await conclude([part.disconnect() for part in self._parts])
+                await self._disconnect()
             raise
         for part in self._parts:
             task = self._loop.create_task(part.run(), name=f"mainflux_events {self.name}")
@@ -165,6 +179,8 @@ class Subscriber(Consumer):
             async with asyncio.timeout(PATIENCE):
                 for reader in readers:
                     await reader.begin()
+                if self._writer is not None:
+                    await self._writer.check()
         except (Unreachable, Disconnected, Refusal, TimeoutError) as error:
             reason = str(error) or f"{self._link.where} did not answer in {PATIENCE:g} s"
             logger.warning("read_unreachable: %r starts without a server: %s", self.name, reason)
@@ -203,6 +219,9 @@ class Subscriber(Consumer):
             for committer in self._committing:
                 committer.close()
             async with asyncio.timeout(CLOSE_BOUND):
+                if self._writer is not None:
+                    self._writer.close(CLOSE_BOUND)
+                    await self._writer.idle()
                 for committer in self._committing:
                     await committer.flush(CLOSE_BOUND)
         except TimeoutError:
@@ -214,4 +233,8 @@ class Subscriber(Consumer):
                 await end(self._tasks)
             finally:
                 self._closed.set()
-                await conclude([part.disconnect() for part in self._parts])
+                await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        writers = [] if self._writer is None else [self._writer]
+        await conclude([part.disconnect() for part in (*self._parts, *writers)])

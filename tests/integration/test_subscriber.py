@@ -134,7 +134,9 @@ async def test_leaving_the_loop_leaves_the_current_event_to_come_again(
     await leave(subscriber)
     await wait_until(lambda: _is_stored(client, ids[0]))
     assert await take(subscriber, 2) == ["t2", "t3"]
-    assert subscriber.stats == SubscriberStats(received=3, handled=2, skipped=0, retried=0, given_up=0)
+    assert subscriber.stats == SubscriberStats(
+        received=3, handled=2, skipped=0, retried=0, dead_lettered=0, given_up=0
+    )
 
 
 async def test_an_event_can_come_again_and_again(subscriber: Subscriber, client: Redis) -> None:
@@ -340,6 +342,23 @@ async def test_run_on_a_started_subscriber_leaves_it_open(subscriber: Subscriber
     assert subscriber.stats.handled == 1
 
 
+async def test_after_a_run_that_was_cancelled_another_begins_while_its_task_is_there(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    first = asyncio.create_task(subscriber.run(print))
+    await append(client, "t0")
+    await wait_until(lambda: subscriber.stats.handled)
+    first.cancel()
+    await asyncio.wait([first])
+    handled: list[str] = []
+    second = asyncio.create_task(subscriber.run(lambda event: handled.append(thing(event))))
+    await append(client, "t1")
+    await wait_until(lambda: handled)
+    second.cancel()
+    await asyncio.wait([second])
+    assert handled == ["t1"]
+
+
 async def test_a_failed_event_is_given_up_and_the_next_is_handled(
     subscriber: Subscriber, client: Redis
 ) -> None:
@@ -356,7 +375,9 @@ async def test_a_failed_event_is_given_up_and_the_next_is_handled(
     task.cancel()
     await asyncio.wait([task])
     assert calls == ["t1", "t1", "t1", "t2"]
-    assert subscriber.stats == SubscriberStats(received=2, handled=1, skipped=0, retried=2, given_up=1)
+    assert subscriber.stats == SubscriberStats(
+        received=2, handled=1, skipped=0, retried=2, dead_lettered=0, given_up=1
+    )
 
 
 async def test_a_failed_event_is_raised_and_the_cursor_stays(subscriber: Subscriber, client: Redis) -> None:
@@ -370,7 +391,9 @@ async def test_a_failed_event_is_raised_and_the_cursor_stays(subscriber: Subscri
         await subscriber.run(handle, retry=Retry(attempts=2, initial=0), on_failure="raise")
     assert caught.value.id == ids[1]
     await wait_until(lambda: _is_stored(client, ids[0]))
-    assert subscriber.stats == SubscriberStats(received=2, handled=1, skipped=0, retried=1, given_up=0)
+    assert subscriber.stats == SubscriberStats(
+        received=2, handled=1, skipped=0, retried=1, dead_lettered=0, given_up=0
+    )
     assert await take(subscriber, 1) == ["t2"]
 
 
@@ -443,7 +466,9 @@ async def test_what_cannot_be_handled_is_passed_over_and_iteration_goes_on(
     [last] = await append(client, "t1")
     async with another(server, start="earliest", hooks=seen) as subscriber:
         assert await take(subscriber, 1) == ["t1"]
-        assert subscriber.stats == SubscriberStats(received=7, handled=0, skipped=3, retried=0, given_up=3)
+        assert subscriber.stats == SubscriberStats(
+            received=7, handled=0, skipped=3, retried=0, dead_lettered=0, given_up=3
+        )
     assert len(seen.of("skipped")) == 6
     assert await stored(client, "audit") == seen.of("skipped")[-1].id < last
 

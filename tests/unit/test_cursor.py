@@ -283,6 +283,73 @@ def test_after_a_new_connection_somebody_elses_cursor_is_told(found: str | None)
     assert cursor.due is (found != "900-0"), "one that is ahead is never moved back"
 
 
+# --- with a dead letter ---------------------------------------------------------------------------------------------
+
+
+def test_a_step_expects_what_is_stored_and_moves_the_cursor() -> None:
+    cursor = attached()
+    step = cursor.step(b"2-0")
+    assert step.keys == (cursor.key,)
+    assert step.arguments == (b"1-0", b"2-0")
+    assert cursor.stepped(None, again=False) == (True, None)
+    assert (cursor.handled, cursor.settled) == ("2-0", True)
+    cursor.finish(b"3-0")
+    assert expected(cursor.commit(by_text=False)) == b"2-0"
+
+
+def test_a_step_whose_answer_was_lost_is_known_by_what_it_left() -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    assert cursor.stepped(b"2-0", again=True) == (True, None)
+    assert cursor.settled
+
+
+def test_a_step_that_was_cancelled_and_is_made_again_is_known_too() -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    cursor.step(b"2-0")
+    assert cursor.stepped(b"2-0", again=False) == (True, None)
+
+
+def test_a_step_that_was_cancelled_and_arrived_is_no_conflict_with_the_commit_that_comes_instead() -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    sent(cursor, "2-0")
+    assert cursor.answered(b"2-0") is None
+    assert cursor.settled
+
+
+def test_a_step_after_a_cancelled_one_that_arrived_does_not_expect_it() -> None:
+    # It would be made again then, and append a second dead letter.
+    cursor = attached()
+    cursor.step(b"2-0")
+    assert cursor.reattach("2-0") is None
+    assert cursor.step(b"2-0").arguments == (b"0-0", b"2-0")
+
+
+@pytest.mark.parametrize("found", ["2-0", "900-0"])
+def test_a_step_is_not_made_where_somebody_else_has_passed_the_entry(found: str) -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    done, _ = cursor.stepped(found.encode(), again=False)
+    assert not done
+    assert (cursor.handled, cursor.settled) == ("2-0", True)
+
+
+def test_somebody_ahead_is_told() -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    assert cursor.stepped(b"900-0", again=True) == (False, "900-0")
+
+
+@pytest.mark.parametrize("found", ["", "1-5"])
+def test_a_step_is_made_from_where_somebody_else_was_and_told(found: str) -> None:
+    cursor = attached()
+    cursor.step(b"2-0")
+    assert cursor.stepped(found.encode(), again=False) == (True, found)
+    assert cursor.settled
+
+
 # --- lag ------------------------------------------------------------------------------------------------------------
 
 

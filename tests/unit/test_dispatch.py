@@ -134,6 +134,58 @@ async def test_the_waits_grow_and_begin_anew_for_each_event(monkeypatch: pytest.
         assert all(most / 2 <= wait <= most for wait, most in zip(series, expected, strict=True)), series
 
 
+async def test_the_longest_wait_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("mainflux_events.dispatch.asyncio.sleep", sleep)
+    await dispatch(Failing(100), retry=Retry(attempts=6, initial=1, maximum=3)).handle(EVENT)
+    expected = [1, 2, 3, 3, 3]
+    assert all(most / 2 <= wait <= most for wait, most in zip(waits, expected, strict=True)), waits
+
+
+async def test_an_error_that_is_not_worth_another_call_is_final_at_once() -> None:
+    seen = Recorder()
+    handler = Failing(5, KeyError("k"))
+    calling = dispatch(handler, seen, retry=Retry(attempts=5, initial=0, on=(OSError, ValueError)))
+    assert not await calling.handle(EVENT)
+    assert (handler.calls, calling.retried) == (1, 0)
+    assert [(each.attempt, each.final) for each in seen.of("handler_failed")] == [(1, True)]
+
+
+async def test_an_error_that_is_worth_it_and_then_one_that_is_not() -> None:
+    errors = iter([OSError(), KeyError("k")])
+
+    def handle(event: Event) -> None:
+        raise next(errors)
+
+    seen = Recorder()
+    assert not await dispatch(handle, seen, retry=Retry(9, 0, on=(OSError,))).handle(EVENT)
+    assert [type(each.error) for each in seen.of("handler_failed")] == [OSError, KeyError]
+
+
+async def test_where_there_are_dead_letters_the_event_is_done_with(caplog: pytest.LogCaptureFixture) -> None:
+    buried: list[tuple[Event, BaseException, int]] = []
+
+    async def bury(*failed: Any) -> None:
+        buried.append(failed)
+
+    handler = Failing(2)
+    assert await dispatch(handler, bury=bury).handle(EVENT)
+    assert buried == [(EVENT, handler.error, 2)]
+    assert "given up" not in caplog.text
+
+
+async def test_what_is_to_be_raised_is_not_dead_lettered() -> None:
+    async def bury(*failed: Any) -> None:
+        raise AssertionError("it was")
+
+    with pytest.raises(HandlerFailed):
+        await dispatch(Failing(2), on_failure="raise", bury=bury).handle(EVENT)
+
+
 async def test_a_handler_that_hangs_has_failed_after_its_time() -> None:
     seen = Recorder()
     assert not await dispatch(lambda event: asyncio.Event().wait(), seen, timeout=0.01).handle(EVENT)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from consuming import Recorder
-from mainflux_events import Action, ConfigError, OrgCreated, ThingRemoved, UnknownAction
+from mainflux_events import Action, ConfigError, DecodeError, OrgCreated, ThingRemoved, UnknownAction
 from mainflux_events.events import Event
 from mainflux_events.hooks import Observers
 from mainflux_events.sieve import MOST_WARNINGS, Sieve
@@ -24,8 +24,9 @@ def entry(**fields: str) -> Entry:
 
 
 def sift(sieve: Sieve, entry: Entry) -> Event | None:
-    passed, events = sieve.sift("things", [entry])
+    passed, events, unreadable = sieve.sift("things", [entry])
     assert passed + len(events) == 1
+    assert unreadable is None
     return events[0] if events else None
 
 
@@ -101,6 +102,20 @@ def test_what_does_not_decode_is_given_up_and_told(caplog: pytest.LogCaptureFixt
     assert "count" in details.reason
     assert "many" not in details.reason + caplog.text, "no payload in a message"
     assert "5-1" in caplog.text
+
+
+def test_where_there_are_dead_letters_decoding_stops_at_what_does_not_decode() -> None:
+    seen = Recorder()
+    sifting = Sieve([ThingRemoved, SieveCounted], "skip", Observers(seen), dead_letters=True)
+    entries = [UNKNOWN, REMOVED, REMOVED, UNKNOWN, UNREADABLE, REMOVED]
+    passed, events, unreadable = sifting.sift("things", entries)
+    assert (passed, len(events), unreadable) == (1, 2, None)
+    passed, events, unreadable = sifting.sift("things", entries[3:])
+    assert (passed, events) == (1, [])
+    assert isinstance(unreadable, DecodeError)
+    assert (unreadable.stream, unreadable.id, unreadable.field) == ("things", "5-1", "count")
+    assert (sifting.skipped, sifting.given_up) == (2, 0)
+    assert {details.operation for details in seen.of("skipped")} <= {"nobody.knows"}
 
 
 def test_only_the_actions_that_were_asked_for_are_decoded() -> None:
