@@ -33,6 +33,8 @@ from .errors import (
     HandlerFailed,
     NotStarted,
     PublisherClosed,
+    StreamGap,
+    StreamReset,
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
@@ -81,6 +83,8 @@ __all__ = [
     "PublisherStats",
     "Redriven",
     "Retry",
+    "StreamGap",
+    "StreamReset",
     "Subscriber",
     "SubscriberStats",
     "ThingCreated",

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from .cursor import Cursor, Lag, Start, lag, resolve_start, stored_cursor, stream_info
+from .cursor import Cursor, Lag, Start, resolve_start, stored_cursor
 from .errors import ConfigError, EventsError
+from .gaps import Extent, Place
 from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .refusals import Refusal, refuse_access
 from .resp import command
 
 
 async def attach(
-    cursors: Sequence[Cursor], start: Start, reading: Channel, storing: Channel, where: str
+    places: Sequence[Place], start: Start, reading: Channel, storing: Channel, where: str
 ) -> None:
-    """Find out where to begin to read each stream.
+    """Find out where to begin to read each stream, where that is not known yet.
 
     Args:
-        cursors: those of streams of one server.
+        places: those of streams of one server.
         start: where to begin where no cursor is stored.
         reading: a connection to the server of the streams.
         storing: a connection to the server of the cursors.
@@ -29,63 +30,69 @@ async def attach(
         AccessRefused, ConfigError: the user may not read, or a key holds something else than a stream.
         Disconnected, Refusal: what may pass.
     """
-    await _check_readable(cursors, reading, where)
+    places = [place for place in places if not place.id]
+    cursors = [place.cursor for place in places]
+    extents = await _extents(cursors, reading, where)
     stored = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
-    for cursor, reply in zip(cursors, stored, strict=True):
+    for place, cursor, extent, reply in zip(places, cursors, extents, stored, strict=True):
         _refuse_access(reply, where, f"GET on {cursor.key!r}")
         id = stored_cursor(cursor.key, reply)
         if id is None:
-            id = resolve_start(start, await _last_id(cursor, reading, where), datetime.now(UTC))
-            id = await _store_first(cursor, id, storing, where)
+            begins = resolve_start(start, extent.last_id, datetime.now(UTC))
+            id = await _store_first(cursor, begins, storing, where)
+            if id is None:
+                cursor.attach(begins)
+                place.begin(begins, extent)
+                continue
         else:
             [again] = await storing.exchange(cursor.same_commit(id), 1)
             _refuse_access(again, where, _storing(cursor))
         cursor.attach(id)
+        place.resume(id)
 
 
-async def ask_lag(cursor: Cursor, link: Link, patience: float) -> Lag:
+async def ask_lag(place: Place, link: Link, patience: float) -> Lag:
     """How far a cursor is behind. EventsError where the server cannot be asked, or where to begin is not known."""
+    stream = place.cursor.stream
     try:
-        reply = await link.ask(cursor.stream, patience, command("XINFO", "STREAM", cursor.stream))
-        info = stream_info(reply)
+        extent = Extent.of(await link.ask(stream, patience, command("XINFO", "STREAM", stream)))
     except (Unreachable, Disconnected, Refusal) as error:
-        raise EventsError(f"lag of {cursor.stream!r}: {link.where}: {error}") from None
-    if not cursor.handled:
-        raise EventsError(f"lag of {cursor.stream!r}: where to begin to read could not be found out yet")
-    return lag(cursor, info)
+        raise EventsError(f"lag of {stream!r}: {link.where}: {error}") from None
+    if not place.id:
+        raise EventsError(f"lag of {stream!r}: where to begin to read could not be found out yet")
+    return place.lag(extent)
 
 
-async def _check_readable(cursors: Sequence[Cursor], reading: Channel, where: str) -> None:
+async def _extents(cursors: Sequence[Cursor], reading: Channel, where: str) -> list[Extent]:
+    """What is there of the streams, all of which may be read."""
     asked = [
-        command("TYPE", cursor.stream) + command("XREAD", "COUNT", 1, "STREAMS", cursor.stream, "$")
+        command("TYPE", cursor.stream)
+        + command("XREAD", "COUNT", 1, "STREAMS", cursor.stream, "$")
+        + command("XINFO", "STREAM", cursor.stream)
         for cursor in cursors
     ]
-    replies = await reading.exchange(b"".join(asked), 2 * len(cursors))
-    for cursor, kind, read in zip(cursors, replies[::2], replies[1::2], strict=True):
+    replies = await reading.exchange(b"".join(asked), 3 * len(cursors))
+    extents = []
+    for cursor, kind, read, info in zip(cursors, replies[::3], replies[1::3], replies[2::3], strict=True):
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
                 f"{where}: the key {cursor.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
             )
         _refuse_access(read, where, f"XREAD on {cursor.stream!r}")
+        _refuse_access(info, where, f"XINFO STREAM on {cursor.stream!r}")
         if isinstance(read, Refusal):
             raise read
+        extents.append(Extent.of(info))
+    return extents
 
 
-async def _last_id(cursor: Cursor, reading: Channel, where: str) -> str:
-    [reply] = await reading.exchange(command("XINFO", "STREAM", cursor.stream), 1)
-    _refuse_access(reply, where, f"XINFO STREAM on {cursor.stream!r}")
-    info = stream_info(reply)
-    return str(info["last-generated-id"].decode())
-
-
-async def _store_first(cursor: Cursor, id: str, storing: Channel, where: str) -> str:
-    """Store the first cursor, unless another subscriber of this name was quicker. Gives what is stored."""
+async def _store_first(cursor: Cursor, id: str, storing: Channel, where: str) -> str | None:
+    """Store the first cursor. Where another subscriber of this name was quicker, gives what that has stored."""
     [reply] = await storing.exchange(cursor.first_commit(id), 1)
     _refuse_access(reply, where, _storing(cursor))
     if isinstance(reply, Refusal):
         raise reply
-    found = stored_cursor(cursor.key, reply)
-    return id if found is None else found
+    return stored_cursor(cursor.key, reply)
 
 
 def _storing(cursor: Cursor) -> str:

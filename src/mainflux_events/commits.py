@@ -140,6 +140,11 @@ class Committer:
             self._report_conflict(cursor, found)
         return done
 
+    def go_back(self, cursor: Cursor, id: str) -> None:
+        """The stream is another one, and reading goes on behind this ID: store that."""
+        cursor.go_back(id)
+        self.write()
+
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
         if self._policy.every_turn:
@@ -197,7 +202,7 @@ class Committer:
             return
         if self._trouble is None:
             self._line.worked()
-            if self._held_back:
+            if self._held_back or any(cursor.goes_back for cursor in self._cursors):
                 self.write()
         self._settle()
 

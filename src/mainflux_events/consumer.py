@@ -18,11 +18,12 @@ import anyio
 from anyio.abc import TaskStatus
 
 from .dispatch import Dispatch, Handler, OnFailure
-from .errors import EventsError, NotStarted
+from .errors import EventsError, NotStarted, StreamGap, StreamReset
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .intake import Intake, Keeper, Run
 from .lifecycle import Lifecycle
+from .notices import Notices, OnGap
 from .policies import DeadLetters, Retry
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
@@ -62,6 +63,7 @@ class Consumer(Lifecycle):
         on_unknown: what becomes of an operation that no class is known for.
         hooks: who is told.
         dead_letters: where entries go that could not be handled.
+        on_gap: whether gaps and resets are raised.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Consumer(Lifecycle):
         on_unknown: OnUnknown,
         hooks: Hooks | Iterable[Hooks],
         dead_letters: DeadLetters | None = None,
+        on_gap: OnGap = "report",
     ) -> None:
         self._what = what
         self._observers = Observers(hooks)
+        self._notices = Notices(on_gap, self._observers)
         self._sieve = Sieve(actions, on_unknown, self._observers, dead_letters is not None)
         self._intake = Intake(self._sieve)
         self._state: Literal["new", "started", "closed"] = "new"
@@ -128,6 +132,7 @@ class Consumer(Lifecycle):
         Raises:
             HandlerFailed: as `on_failure` says.
             DeadLetterLimitReached: too many events would go to the dead letters; the cursor stays before the last.
+            StreamGap, StreamReset: as `on_gap` of the subscriber says.
             EventsError: what `start` raises, where it starts the subscriber.
         """
         dispatch = Dispatch(
@@ -210,7 +215,13 @@ class Consumer(Lifecycle):
 
     def _next_run(self) -> bool:
         """Begin with the next entries that were fetched, and finish those that are passed over."""
-        run = self._run = self._intake.next_run(self._until_turn)
+        try:
+            run = self._run = self._intake.next_run(self._until_turn)
+        except (StreamGap, StreamReset):
+            # The loop is over, though the traceback may keep it.
+            self._consumer = None
+            self._left(None)
+            raise
         self._place = self._kept = self._stop = 0
         if run is None:
             self._events = []
@@ -302,6 +313,9 @@ class Consumer(Lifecycle):
             retried=self._retried + (self._dispatch.retried if self._dispatch else 0),
             dead_lettered=dead_lettered,
             given_up=unreadable + self._given_up,
+            gaps=self._notices.gaps,
+            missed=self._notices.missed,
+            resets=self._notices.resets,
         )
 
     def _end(self) -> None:

@@ -126,10 +126,11 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 
 # --- commits --------------------------------------------------------------------------------------------------------
 
-# Moves a cursor, and never back: KEYS the cursor; ARGV what is expected there ("" for nothing, and never behind the
-# new ID), and the new ID. Gives nil where the expected was found, else what was found. What is no ID is left alone and
-# refused, and where nothing is expected, anything is left alone. IDs are compared as padded strings, for Lua's numbers
-# are doubles. `first` is what is done before it moves.
+# Moves a cursor, and back only where what is expected is found: KEYS the cursor; ARGV what is expected there ("" for
+# nothing, and ahead of the new ID only where the stream is another one than before), and the new ID. Gives nil where
+# the expected was found, else what was found. What is no ID is left alone and refused, and where nothing is expected,
+# anything is left alone. IDs are compared as padded strings, for Lua's numbers are doubles. `first` is what is done
+# before it moves.
 _MOVE: Final = """
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] and found ~= '' then
@@ -162,33 +163,17 @@ def padded(id: str) -> str:
     return f"{milliseconds:0>20}{sequence:0>20}"
 
 
-class Anchor(msgspec.Struct, frozen=True):
-    """A handled entry, and what the server said of the stream up to it.
-
-    Attributes:
-        id: the entry's.
-        added: how many entries were ever added up to it.
-        kept: how many of them were still in the stream.
-    """
-
-    id: str
-    added: int
-    kept: int
-
-
 class Cursor:
     """The cursor of one stream: what is handled, what was sent to be stored, what is known to be stored.
 
     Attributes:
         stream, key: of the stream, and of the cursor.
-        anchor: what is known of the entries up to a handled one; None before it ever was.
-        finished: how many entries were finished since then.
+        finished: how many entries were finished.
     """
 
     def __init__(self, name: str, stream: str) -> None:
         self.stream: str = stream
         self.key: str = cursor_key(name, stream)
-        self.anchor: Anchor | None = None
         self.finished: int = 0
         # IDs, as they come and go on the wire; empty where there is none.
         self._handled = self._stored = self._sent = self._expected = b""
@@ -196,6 +181,8 @@ class Cursor:
         self._late: frozenset[bytes] = frozenset()
         self._stepping: bytes | None = None
         self._stepping_again = False
+        # What may be stored of a stream that is another one now, and is to be replaced.
+        self._left: frozenset[bytes] = frozenset()
         packed = bulk(b"1") + bulk(self.key.encode())
         self._by_sha = b"*6\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
         self._by_text = b"*6\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
@@ -221,6 +208,12 @@ class Cursor:
         """So many entries are handled, or passed over; this is the last one."""
         self._handled = id
         self.finished += entries
+
+    def go_back(self, id: str) -> None:
+        """The stream is another one now, and handled up to here: what is stored may be ahead of it, or gone."""
+        self._left = self._late.union(self._unanswered, [self._stored])
+        self._late |= {b""}
+        self._handled, self._sent = id.encode(), b""
 
     @property
     def due(self) -> bool:
@@ -253,6 +246,8 @@ class Cursor:
         conflict = None
         if reply is None:
             self._stored = id
+            if id not in self._left:
+                self._left = frozenset()
         elif isinstance(reply, bytes):
             # After a refusal the commits behind it find what was there before it, and one that was sent over a
             # connection that ended may arrive late.
@@ -260,13 +255,20 @@ class Cursor:
             self._stored = id if _behind(reply, id) else reply
         if not self._unanswered:
             self._expect_stored()
-            if isinstance(reply, Refusal):
+            if isinstance(reply, Refusal) or self.goes_back:
                 self._sent = self._stored
         return conflict
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether what is stored is ahead, and this subscriber's own, of a stream that is another one now."""
+        own = self._stored in self._left or self._stored in self._late
+        return own and _behind(self._handled, self._stored)
+
     def _expect_stored(self) -> None:
         # Where somebody else is ahead, what is stored is not expected: it would be replaced by what is behind it.
-        self._expected = FIRST.encode() if _behind(self._handled, self._stored) else self._stored
+        ahead = _behind(self._handled, self._stored)
+        self._expected = FIRST.encode() if ahead and not self.goes_back else self._stored
 
     def _mine(self, found: bytes) -> bool:
         return found in (self._stored, self._stepping) or found in self._late
@@ -309,7 +311,8 @@ class Cursor:
         self._unanswered.clear()
         self._stored = stored
         self._expect_stored()
-        self._sent = stored if not stored or _behind(stored, self._handled) else self._handled
+        behind = not stored or _behind(stored, self._handled)
+        self._sent = stored if behind or self.goes_back else self._handled
         return None if mine else stored.decode()
 
 
@@ -344,39 +347,4 @@ def stream_info(reply: Reply) -> dict[str, Any]:
             return {"length": 0, "last-generated-id": b"0-0", "entries-added": 0, "first-entry": None}
         raise reply
     assert isinstance(reply, list)
-    parts = iter(reply)
-    return {name.decode(): value for name, value in zip(parts, parts, strict=True)}
-
-
-def lag(cursor: Cursor, info: dict[str, Any]) -> Lag:
-    """How far a cursor is behind, by what the server says of the stream. Anchors the cursor where that is known."""
-    last = info["last-generated-id"].decode()
-    first = info["first-entry"][0].decode() if info["first-entry"] else None
-    entries: int | None
-    if first is None or padded(cursor.handled) >= padded(last):
-        entries, seconds = 0, 0.0
-    else:
-        before_first = padded(cursor.handled) < padded(first)
-        entries = info["length"] if before_first else _counted(cursor, info)
-        begins = first if before_first else cursor.handled
-        seconds = (int(last.partition("-")[0]) - int(begins.partition("-")[0])) / 1000
-    if entries is not None and "entries-added" in info:
-        cursor.anchor = Anchor(cursor.handled, info["entries-added"] - entries, info["length"] - entries)
-        cursor.finished = 0
-    return Lag(entries, seconds)
-
-
-def _counted(cursor: Cursor, info: dict[str, Any]) -> int | None:
-    """How many entries are behind a cursor in the middle of the stream; None where that cannot be told.
-
-    Redis tells where entries are only of both ends, so they are counted from the anchor. That is exact as long as
-    nothing can have been removed from behind it: no more was than what was before it, and nothing by XDEL.
-    """
-    anchor, added = cursor.anchor, info.get("entries-added")
-    if anchor is None or added is None:
-        return None
-    left = added - anchor.added - cursor.finished
-    removed = (added - info["length"]) - (anchor.added - anchor.kept)
-    deleted = info["max-deleted-entry-id"].decode()
-    exact = 0 <= removed <= anchor.kept and padded(deleted) <= padded(anchor.id)
-    return left if exact and left >= 0 else None
+    return dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))

@@ -12,6 +12,8 @@
     ├── Undelivered                          accepted, and then dropped or given up
     ├── AccessRefused                        the server refuses the password or the rights
     ├── CursorCorrupt                        the stored cursor is not the ID of an entry
+    ├── StreamGap                            on_gap="raise": entries were removed before they were read
+    ├── StreamReset                          on_gap="raise": the stream was deleted, recreated or restored
     ├── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
     └── DeadLetterLimitReached               too many entries would have been dead-lettered in too short a time
 
@@ -192,6 +194,69 @@ class CursorCorrupt(EventsError):
         return (
             f"cursor {self.key!r} {self.reason}: set it to the ID of the last handled entry (such as "
             "'1526919030474-55'), or delete it to begin where `start` says"
+        )
+
+
+class StreamGap(EventsError):
+    """Entries were removed from a stream before they were read. Iterating again goes on behind the gap.
+
+    Attributes:
+        stream: the stream.
+        after: the ID of the last entry before the gap, or that reading began behind.
+        next: the ID of the first entry behind it.
+        missed: how many entries are missing, at most; None where the server cannot tell.
+        exact: whether it is just so many.
+    """
+
+    def __init__(self, stream: str, after: str, next: str, missed: int | None, exact: bool) -> None:
+        super().__init__(stream, after, next, missed, exact)
+        self.stream = stream
+        self.after = after
+        self.next = next
+        self.missed = missed
+        self.exact = exact
+
+    def __str__(self) -> str:
+        between = f"of {self.stream!r} between {self.after} and {self.next}"
+        if self.missed is None:
+            return (
+                f"entries {between} may have been removed before they were read, which this server cannot tell: "
+                "trim later (max_len of the publishers)"
+            )
+        one = self.missed == 1
+        entries = (
+            "1 entry was removed before it was"
+            if one
+            else f"{self.missed} entries were removed before they were"
+        )
+        return (
+            f"{'' if self.exact else 'at most '}{entries} read, {between}: "
+            "trim later (max_len of the publishers), or handle faster"
+        )
+
+
+class StreamReset(EventsError):
+    """A stream was deleted, recreated or restored to what it once was. Iterating again goes on in what is there now.
+
+    Attributes:
+        stream: the stream.
+        after: the ID of the last entry that was read, or that reading began behind.
+        last: the last ID that the stream has given now, "0-0" where there is none.
+        resume: the ID behind which reading goes on: that of the last entry that was read and is still the same, or
+            "0-0" for the beginning.
+    """
+
+    def __init__(self, stream: str, after: str, last: str, resume: str) -> None:
+        super().__init__(stream, after, last, resume)
+        self.stream = stream
+        self.after = after
+        self.last = last
+        self.resume = resume
+
+    def __str__(self) -> str:
+        return (
+            f"the stream {self.stream!r} was deleted, recreated or restored: it was read up to {self.after}, and ends "
+            f"at {self.last} now; reading goes on behind {self.resume}"
         )
 
 

@@ -114,6 +114,41 @@ class SequenceLostDetails(msgspec.Struct, frozen=True):
     unknown: int
 
 
+class GapDetails(msgspec.Struct, frozen=True):
+    """Entries were removed before they were read.
+
+    Attributes:
+        stream: the stream.
+        after: the ID of the last entry before the gap, or that reading began behind.
+        next: the ID of the first entry behind it.
+        missed: how many entries are missing, at most; None where the server cannot tell.
+        exact: whether it is just so many.
+    """
+
+    stream: str
+    after: str
+    next: str
+    missed: int | None
+    exact: bool
+
+
+class ResetDetails(msgspec.Struct, frozen=True):
+    """A stream was deleted, recreated or restored to what it once was.
+
+    Attributes:
+        stream: the stream.
+        after: the ID of the last entry that was read, or that reading began behind.
+        last: the last ID that the stream has given now, "0-0" where there is none.
+        resume: the ID behind which reading goes on: that of the last entry that was read and is still the same, or
+            "0-0" for the beginning.
+    """
+
+    stream: str
+    after: str
+    last: str
+    resume: str
+
+
 class SkippedDetails(msgspec.Struct, frozen=True):
     """An entry was passed over without being handled.
 
@@ -227,6 +262,12 @@ class Hooks:
 
     def sequence_lost(self, details: SequenceLostDetails) -> None:
         """The server has lost what an idempotent publisher had appended, or the note of it."""
+
+    def gap(self, details: GapDetails) -> None:
+        """Entries were removed before they were read; the next event is the first behind them."""
+
+    def reset(self, details: ResetDetails) -> None:
+        """A stream was replaced by another one, or by what it once was."""
 
     def skipped(self, details: SkippedDetails) -> None:
         """An entry was passed over."""

@@ -13,6 +13,7 @@ from .deadletters import Step
 from .errors import EventsError
 from .events import Event
 from .link import Reply
+from .notices import Notice
 from .sieve import Sieve
 
 # As XREAD gives them: ID and fields, the names and values in turn.
@@ -92,11 +93,11 @@ class Batch(msgspec.Struct, gc=False):
     """What one answer of the server held.
 
     Attributes:
-        parts: its entries.
+        parts: its entries, and in front of them what is to be told first.
         taken: to be called when they are taken, with whether somebody had to wait for them.
     """
 
-    parts: list[Part]
+    parts: list[Part | Notice]
     taken: Callable[[bool], None]
 
 
@@ -114,13 +115,23 @@ class Intake:
     def __init__(self, sieve: Sieve) -> None:
         self.inbox: Inbox = asyncio.Queue()
         self._sieve = sieve
-        self._parts: deque[Part] = deque()
+        self._parts: deque[Part | Notice] = deque()
 
     def next_run(self, most: int) -> Run | None:
-        """The next entries, as many at most, decoded; None where nothing more has been fetched."""
+        """The next entries, as many at most, decoded; None where nothing more has been fetched.
+
+        All entries before them have to be finished, for what stands between is told.
+
+        Raises:
+            StreamGap, StreamReset: what stands between, by the policy. The next call goes on behind it.
+        """
+        while self._parts and isinstance(notice := self._parts[0], Notice):
+            notice.deliver()
+            self._parts.popleft()
         if not self._parts:
             return None
         part = self._parts[0]
+        assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
         passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
         looked_at = passed + len(events) + (unreadable is not None)

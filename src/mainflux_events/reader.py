@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from .cursor import Cursor
+from .gaps import Extent, Mark, Place
 from .hooks import Observers
-from .intake import Batch, Inbox, Keeper, Part
+from .intake import Batch, Entries, Inbox, Keeper, Part
 from .line import TROUBLE, Line
 from .link import Channel, Link
+from .notices import Notice, Notices
 from .policies import Backoff
 from .refusals import Refusal
 from .resp import command
@@ -32,9 +35,11 @@ class Reader:
 
     Args:
         link: where to connect to.
-        cursors: the streams, and where to begin.
-        keeper: who stores them.
+        places: the streams, and how far they are read.
+        keeper: who stores how far they are handled.
         attach: what finds out where to begin, where that is not known yet.
+        notices: who tells of gaps and resets.
+        go_back: what moves a cursor back, when a reset was told.
         inbox: where batches go, one at a time, and at last what no further attempt can mend.
         backoff: the waits between attempts.
         patience: seconds that the server may be silent beyond the time that it holds back an answer.
@@ -44,24 +49,30 @@ class Reader:
     def __init__(
         self,
         link: Link,
-        cursors: Sequence[Cursor],
+        places: Sequence[Place],
         keeper: Keeper,
         attach: Callable[[Channel], Awaitable[None]],
+        notices: Notices,
+        go_back: Callable[[Cursor, str], None],
         inbox: Inbox,
         *,
         backoff: Backoff,
         patience: float,
         observers: Observers,
     ) -> None:
-        self.cursors = cursors
-        self._by_stream = {cursor.stream.encode(): cursor for cursor in cursors}
-        self._read = dict.fromkeys(cursors, "")
+        self._places = places
+        self._streams = [place.cursor.stream for place in places]
+        self._keys = [stream.encode() for stream in self._streams]
+        # Asked after each read, so that what is still there then was there when it was read.
+        self._asked = b"".join(command("XINFO", "STREAM", stream) for stream in self._streams)
         self._keeper = keeper
         self._attach = attach
+        self._notices = notices
+        self._go_back = go_back
         self.line: Line = Line(
             link,
-            cursors[0].stream,
-            stream=",".join(cursor.stream for cursor in cursors),
+            self._streams[0],
+            stream=",".join(self._streams),
             what="read",
             backoff=backoff,
             patience=patience + BLOCK_MS / 1000,
@@ -104,31 +115,66 @@ class Reader:
         except Exception as error:
             self._inbox.put_nowait(error)
 
-    async def _fetch(self, channel: Channel) -> list[Part]:
-        positions = [self._read[cursor] or cursor.handled for cursor in self.cursors]
-        streams = [cursor.stream for cursor in self.cursors]
-        before = channel.received
-        asked = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *streams, *positions)
-        [reply] = await channel.exchange(asked, 1)
+    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
+        places, before = self._places, channel.received
+        ids = [place.id for place in places]
+        read = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *ids)
+        reply, *infos = await channel.exchange(read + self._asked, 1 + len(places))
         if isinstance(reply, Refusal):
             raise reply
-        if reply is None:
-            return []
-        assert isinstance(reply, list)
-        batch: list[Part] = []
-        for stream, entries in reply:
-            cursor = self._by_stream[stream]
-            self._read[cursor] = entries[-1][0].decode()
-            batch.append(Part(cursor, self._keeper, entries))
-        most = [len(part.entries) for part in batch]
-        self._adapt(sum(most), channel.received - before, max(most))
+        assert reply is None or isinstance(reply, list)
+        size = channel.received - before
+        extents = [Extent.of(info) for info in infos]
+        kept: dict[Place, Mark | None] = {}
+        if any(map(Place.broken, places, extents)):
+            kept = await self._known_again(channel, extents)
+        entries: dict[bytes, Entries] = dict(reply or ())
+        if any(entries.values()):
+            self._adapt([len(found) for found in entries.values()], extents, size)
+        return self._follow(entries, extents, kept)
+
+    async def _known_again(self, channel: Channel, extents: list[Extent]) -> dict[Place, Mark | None]:
+        """The streams that are not the same any more, each with the last entry that was read and is still there."""
+        broken = [place for place, extent in zip(self._places, extents, strict=True) if place.broken(extent)]
+        kept: dict[Place, Mark | None] = dict.fromkeys(broken)
+        marks = [(place, mark) for place in broken for mark in place.marks]
+        if marks:
+            asked = [
+                command("XREAD", "COUNT", 1, "STREAMS", place.cursor.stream, mark.before)
+                for place, mark in marks
+            ]
+            replies = await channel.exchange(b"".join(asked), len(marks))
+            kept |= {
+                place: mark
+                for (place, mark), reply in zip(marks, replies, strict=True)
+                if mark.known_again(reply)
+            }
+        return kept
+
+    def _follow(
+        self, entries: dict[bytes, Entries], extents: list[Extent], kept: dict[Place, Mark | None]
+    ) -> list[Part | Notice]:
+        """What was read, and in front of it what is to be told. Nothing in here waits, so none of it gets lost."""
+        batch: list[Part | Notice] = []
+        for place, key, extent in zip(self._places, self._keys, extents, strict=True):
+            if place in kept and (reset := place.reset(extent, kept[place])) is not None:
+                go_back = partial(self._go_back, place.cursor, reset.resume)
+                batch.append(Notice(self._notices, reset, go_back))
+                continue  # what of it was read comes again
+            # A read that waited is answered with no entries where what came was trimmed in the same moment.
+            found = entries.get(key) or []
+            if (gap := place.follow(found, extent)) is not None:
+                batch.append(Notice(self._notices, gap))
+            if found:
+                batch.append(Part(place.cursor, self._keeper, found))
         return batch
 
-    def _adapt(self, entries: int, size: int, fullest: int) -> None:
+    def _adapt(self, counts: list[int], extents: list[Extent], size: int) -> None:
         """Ask for as many entries as are expected to fill a batch. XREAD itself knows no bound in bytes.
 
         More than last time only where there were as many: of a few entries the size of many cannot be told.
         """
-        fitting = BATCH_BYTES * entries // (size * len(self.cursors))
-        growth = 2 if fullest == self._count else 1
+        shown = 2 * len(extents)  # the first and the last, which came as well
+        fitting = BATCH_BYTES * (sum(counts) + shown) // (size * len(self._places))
+        growth = 2 if max(counts) == self._count else 1
         self._count = max(1, min(fitting, self._count * growth, self._most))

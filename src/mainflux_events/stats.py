@@ -42,6 +42,10 @@ class SubscriberStats(msgspec.Struct, frozen=True):
         retried: further calls of a handler for the same event.
         dead_lettered: no attempt handled them, or they do not decode, and they are in the dead letters.
         given_up: the same, without dead letters.
+        gaps: how often entries were found to have been removed before they were read.
+        missed: how many those were; an upper bound, where a gap's own count is one, and without those of gaps of which
+            the server cannot tell.
+        resets: how often a stream was found to be another one.
     """
 
     received: int
@@ -50,3 +54,6 @@ class SubscriberStats(msgspec.Struct, frozen=True):
     retried: int
     dead_lettered: int
     given_up: int
+    gaps: int = 0
+    missed: int = 0
+    resets: int = 0

@@ -18,8 +18,10 @@ from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, padded
 from .errors import ConfigError, EventsError
 from .events import Action, Event
+from .gaps import Place
 from .hooks import Hooks, logger
 from .link import Channel, Disconnected, Link, Server, Unreachable
+from .notices import OnGap
 from .policies import Backoff, Commit, DeadLetters, checked_dead_letters, instance
 from .reader import Reader
 from .refusals import Refusal
@@ -51,6 +53,9 @@ class Subscriber(Consumer):
             of an ID, at a datetime, or at a timedelta back from now.
         actions: the classes to decode; None means all that are known. Entries of others are passed over.
         commit: when the cursor is stored.
+        on_gap: what becomes of it that entries were removed before they were read, or that the stream is another one
+            than it was: "report", by hooks, log and counts, or "raise" StreamGap and StreamReset as well; iterating
+            again goes on behind it.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
             DeadLetters with more to say of it. None: they are given up, with a report.
@@ -69,6 +74,7 @@ class Subscriber(Consumer):
         start: Start = "new",
         actions: Iterable[type[Action]] | None = None,
         commit: Commit = Commit.each(),
+        on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
         dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
@@ -76,7 +82,7 @@ class Subscriber(Consumer):
         self.streams: tuple[str, ...] = checked_streams(stream)
         self.name: str = checked_name(name)
         dead_letters = checked_dead_letters(dead_letter, self.streams)
-        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks, dead_letters)
+        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks, dead_letters, on_gap)
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
@@ -84,6 +90,7 @@ class Subscriber(Consumer):
         self._commit_policy = commit
         self._link = Link(redis, PATIENCE)
         self._cursors = {stream: Cursor(name, stream) for stream in self.streams}
+        self._places = [Place(cursor) for cursor in self._cursors.values()]
         self._committers: dict[Cursor, Committer] = {}
         self._committing: list[Committer] = []
         self._parts: list[Reader | Committer] = []
@@ -133,7 +140,7 @@ class Subscriber(Consumer):
             EventsError: the server cannot be asked at the moment.
         """
         self._check_started()
-        return {each.stream: await ask_lag(each, self._link, PATIENCE) for each in self._cursors.values()}
+        return {each.cursor.stream: await ask_lag(each, self._link, PATIENCE) for each in self._places}
 
     # --- life ---
 
@@ -149,8 +156,7 @@ class Subscriber(Consumer):
             raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
         self._state = "started"
         self._loop = asyncio.get_running_loop()
-        cursors = list(self._cursors.values())
-        groups = [[each] for each in cursors] if self._link.sharded else [cursors]
+        groups = [[each] for each in self._places] if self._link.sharded else [self._places]
         readers = [self._reader(group) for group in groups]
         if self._dead_letters is not None:
             self._writer = DeadLetterWriter(
@@ -193,17 +199,27 @@ class Subscriber(Consumer):
             cause = "somebody cancelled it" if task.cancelled() else repr(task.exception())
             self._intake.inbox.put_nowait(EventsError(f"a background task of {self.name!r} died: {cause}"))
 
-    def _reader(self, cursors: list[Cursor]) -> Reader:
+    def _reader(self, places: list[Place]) -> Reader:
+        cursors = [place.cursor for place in places]
         settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
         committer = Committer(self._link, cursors, self._commit_policy, self._settle_finished, **settings)
         self._committers |= dict.fromkeys(cursors, committer)
         self._committing.append(committer)
 
         async def begin(reading: Channel) -> None:
-            if not all(cursor.handled for cursor in cursors):
-                await attach(cursors, self._start, reading, await committer.channel(), self._link.where)
+            if not all(place.id for place in places):
+                await attach(places, self._start, reading, await committer.channel(), self._link.where)
 
-        return Reader(self._link, cursors, committer, begin, self._intake.inbox, **settings)
+        return Reader(
+            self._link,
+            places,
+            committer,
+            begin,
+            self._notices,
+            committer.go_back,
+            self._intake.inbox,
+            **settings,
+        )
 
     async def aclose(self) -> None:
         """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""

@@ -28,7 +28,7 @@ LAYERS = [
     ["channel"],
     ["link"],
     ["cursor", "batch", "ledger", "line"],
-    ["idempotent"],
+    ["idempotent", "gaps", "notices"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox"],
     ["intake"],
     ["commits", "reader", "writer"],

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from mainflux_events import ConfigError, CursorCorrupt, EmptyName, EmptyStream
 from mainflux_events.cursor import (
     Cursor,
-    Lag,
     check_start,
     checked_name,
     checked_streams,
-    lag,
     padded,
     parse_id,
     resolve_start,
@@ -350,75 +348,86 @@ def test_a_step_is_made_from_where_somebody_else_was_and_told(found: str) -> Non
     assert cursor.settled
 
 
-# --- lag ------------------------------------------------------------------------------------------------------------
+# --- going back -----------------------------------------------------------------------------------------------------
 
 
-def info(
-    first: int, last: int, length: int, added: int | None = None, deleted: str = "0-0"
-) -> dict[str, Any]:
-    """What XINFO STREAM says of entries with the IDs first-0 to last-0; ``added`` is None before Redis 7.0."""
-    counted = {} if added is None else {"entries-added": added, "max-deleted-entry-id": deleted.encode()}
-    entry = [f"{first}-0".encode(), []] if length else None
-    return {"length": length, "last-generated-id": f"{last}-0".encode(), "first-entry": entry} | counted
+def test_a_cursor_that_goes_back_replaces_what_it_has_stored_itself() -> None:
+    cursor = attached("9-0")
+    cursor.go_back("0-0")
+    assert cursor.due
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
+    assert cursor.answered(None) is None
+    assert (cursor.handled, cursor.settled) == ("0-0", True)
 
 
-def finish(cursor: Cursor, *milliseconds: int) -> None:
-    for each in milliseconds:
-        cursor.finish(b"%d-0" % each)
+def test_a_cursor_goes_back_behind_commits_that_are_not_answered_yet() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.go_back("0-0")
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
+    cursor.answered(None)
+    cursor.answered(None)
+    assert cursor.settled
 
 
-@pytest.mark.parametrize("added", [None, 10])
-def test_both_ends_of_the_stream_are_told_by_every_server(added: int | None) -> None:
-    assert lag(attached("0-0"), info(1000, 10_000, 10, added)) == Lag(10, 9.0)
-    assert lag(attached("10000-0"), info(1000, 10_000, 10, added)) == Lag(0, 0.0)
-    assert lag(attached("0-0"), info(0, 0, 0, added)) == Lag(0, 0.0)
+def test_where_a_commit_on_the_way_was_refused_the_cursor_goes_back_from_what_is_stored() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    cursor.answered(Refusal("OOM command not allowed"))
+    assert cursor.answered(b"8-0") is None, "which is its own"
+    assert cursor.due
+    assert expected(cursor.commit(by_text=False)) == b"8-0"
 
 
-@pytest.mark.parametrize("added", [None, 10])
-def test_the_middle_of_a_stream_never_read_from_its_end_cannot_be_told(added: int | None) -> None:
-    assert lag(attached("5000-0"), info(1000, 10_000, 10, added)) == Lag(None, 5.0)
+def test_a_cursor_goes_back_over_a_lost_connection() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    assert cursor.reattach("9-0") is None
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
 
 
-def test_from_a_place_that_was_told_entries_are_counted() -> None:
+def test_that_the_cursor_went_away_with_the_stream_is_nobody_elses_doing() -> None:
+    cursor = attached("9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    assert cursor.answered(b"") is None
+
+
+def test_a_cursor_at_the_beginning_is_stored_again_where_it_goes_back_to_it() -> None:
     cursor = attached("0-0")
-    lag(cursor, info(1, 10, 10, 10))
-    finish(cursor, 1, 2, 3)
-    assert lag(cursor, info(1, 12, 12, 12)).entries == 9
+    cursor.go_back("0-0")
+    assert cursor.due
 
 
-def test_counting_goes_on_where_handled_entries_are_trimmed() -> None:
-    cursor = attached("10-0")
-    lag(cursor, info(1, 10, 10, 10))
-    finish(cursor, 11, 12)
-    assert lag(cursor, info(9, 20, 12, 20)).entries == 8
-    finish(cursor, 13)
-    assert lag(cursor, info(12, 21, 10, 21)).entries == 8
+def test_once_it_went_back_a_cursor_that_is_ahead_is_somebody_elses() -> None:
+    cursor = attached("9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    cursor.answered(None)
+    sent(cursor, "1-0")
+    assert cursor.answered(b"9-0") == "9-0"
+    cursor.finish(b"2-0")
+    assert expected(cursor.commit(by_text=False)) == b"0-0", "it is left alone"
 
 
-def test_a_count_that_trimming_may_have_made_wrong_is_not_given() -> None:
-    cursor = attached("10-0")
-    lag(cursor, info(1, 10, 10, 10))
-    # Of 30 entries the first 15 are gone: 11 to 15 perhaps before they were read.
-    finish(cursor, 16)
-    assert lag(cursor, info(16, 30, 15, 30)).entries is None
+def test_a_commit_of_the_stream_before_that_arrives_late_is_replaced_again() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.reattach("8-0")  # the connection was lost, and 9-0 with it, or so it seems
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    cursor.answered(None)
+    sent(cursor, "1-0")
+    assert cursor.answered(b"9-0") is None
+    assert cursor.due
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
 
 
-def test_a_count_that_a_deletion_may_have_made_wrong_is_not_given() -> None:
-    cursor = attached("10-0")
-    lag(cursor, info(1, 10, 10, 10))
-    finish(cursor, 11)
-    assert lag(cursor, info(1, 20, 19, 20, deleted="15-0")).entries is None
-
-
-def test_another_stream_under_the_same_key_is_not_counted() -> None:
-    cursor = attached("10-0")
-    lag(cursor, info(1, 10, 10, 10))
-    finish(cursor, 11)
-    assert lag(cursor, info(5, 20, 3, 3)).entries is None
-
-
-def test_a_stream_that_is_not_there_is_empty() -> None:
-    assert lag(attached("0-0"), stream_info(Refusal("ERR no such key"))) == Lag(0, 0.0)
+# --- what the server says ------------------------------------------------------------------------------------------
 
 
 def test_what_the_server_says_of_a_stream_is_read_by_its_names() -> None:

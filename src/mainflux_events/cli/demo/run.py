@@ -189,7 +189,6 @@ class Run:
             await tasks.start(self.publisher.run)
             for consumer in self.consumers:
                 await tasks.start(consumer.subscriber.run, consumer.handle)
-                await consumer.lag()  # at the stream's end: from here on entries can be counted
             tasks.start_soon(self._publish)
 
             replaced = self.consumers[1]
