@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import tenacity
@@ -143,10 +143,10 @@ class DeadLetters(msgspec.Struct, frozen=True):
 
 
 def checked_dead_letters(
-    dead_letter: str | DeadLetters | None, streams: tuple[str, ...]
+    dead_letter: str | DeadLetters | Literal[False], streams: tuple[str, ...]
 ) -> DeadLetters | None:
     """Where the entries of these streams go that could not be handled. ConfigError for what is no such place."""
-    if dead_letter is None:
+    if dead_letter is False:
         return None
     if not isinstance(dead_letter, DeadLetters):
         dead_letter = DeadLetters(dead_letter)
