@@ -269,14 +269,18 @@ class Readings:
 
     Attributes:
         loops: the IDs of the entries that each was handed, in order.
+        finished: the last entry that was finished; to be set by the test.
     """
 
     def __init__(self) -> None:
         self.loops: list[list[str]] = []
+        self.finished = "0-0"
+        self._behind: list[str] = []
 
-    def begin(self) -> None:
-        """Another loop begins."""
+    def begin(self, behind: str = "") -> None:
+        """Another loop begins: behind this entry, where that is known."""
         self.loops.append([])
+        self._behind.append(behind)
 
     def note(self, id: str) -> None:
         """It is handed the event of this entry."""
@@ -287,30 +291,31 @@ class Readings:
         """How many times an entry was handed out that had been before."""
         return sum(map(len, self.loops)) - len({id for loop in self.loops for id in loop})
 
-    def violations(self, stored: Sequence[str], *, again: int | None = None) -> list[str]:
+    def violations(self, stored: Sequence[str]) -> list[str]:
         """What is wrong, once the end of the stream is reached.
 
         Args:
-            stored: the IDs of the entries from the first one on that was to be handed out.
-            again: how many may have been handed out again, by a loop after the first; None for any number.
+            stored: the IDs of the entries, from the first one on that was to be handed out.
         """
+        return list(self._violations(stored))
+
+    def _violations(self, stored: Sequence[str]) -> Iterator[str]:
         places = {id: place for place, id in enumerate(stored)}
-        found: list[str] = []
         reached = 0  # the place behind the last one that was handed out
-        for number, loop in enumerate(self.loops):
-            invented = [id for id in loop if id not in places]
-            found += _each(f"handed out by loop {number} and not stored", invented)
+        for number, (loop, behind) in enumerate(zip(self.loops, self._behind, strict=True)):
+            yield from _each(
+                f"handed to loop {number} and not stored", (id for id in loop if id not in places)
+            )
             steps = [places[id] for id in loop if id in places]
             for before, after in pairwise(steps):
                 if after <= before:
-                    found.append(f"loop {number} was handed {stored[after]} after {stored[before]}")
+                    yield f"loop {number} was handed {stored[after]} after {stored[before]}"
                 elif after > before + 1:
-                    found.append(f"loop {number} passed over {stored[before + 1]} to {stored[after - 1]}")
+                    yield f"loop {number} passed over {stored[before + 1]} to {stored[after - 1]}"
             if steps and steps[0] > reached:
-                found.append(f"passed over before loop {number}: {stored[reached]} to {stored[steps[0] - 1]}")
+                yield f"passed over before loop {number}: {stored[reached]} to {stored[steps[0] - 1]}"
+            if steps and steps[0] <= places.get(behind, -1):
+                yield f"loop {number} was handed {stored[steps[0]]} again, though {behind} was finished"
             reached = max([reached, *(step + 1 for step in steps)])
         if reached < len(stored):
-            found.append(f"{len(stored) - reached} never handed out, from {stored[reached]} on")
-        if again is not None and self.again > again:
-            found.append(f"{self.again} handed out again, {again} at most are promised")
-        return found
+            yield f"{len(stored) - reached} never handed out, from {stored[reached]} on"
