@@ -231,6 +231,19 @@ async def test_after_a_run_that_raised_another_begins_while_its_error_is_looked_
         pytest.fail("run did not raise")
 
 
+async def test_after_a_loop_that_was_timed_out_another_begins_while_its_error_is_looked_at(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    try:
+        async with asyncio.timeout(0.02):
+            await take(subscriber, 1)
+    except TimeoutError:
+        await append(client, "t1")
+        assert await take(subscriber, 1) == ["t1"]
+    else:
+        pytest.fail("there was nothing to take")
+
+
 # --- steps that are cut short ---------------------------------------------------------------------------------------
 
 
