@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal
-from unittest.mock import patch
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from faults.injections import OF_NETWORK, OF_SERVER, PUBLISHING, SECRET, SUBSCRIBING, USERS, Fault, Scene
+from faults.kit import quick_subscribers, stored
 from faults.proxy import Proxy, proxy_to
-from histories import STREAM, History, Readings, stored_entries
+from histories import STREAM, History, Readings
 from mainflux_events import (
     AccessRefused,
-    Backoff,
     BufferFull,
     Commit,
     ConfigError,
@@ -45,17 +43,6 @@ AOF: Final = {"appendfsync": "no"}
 
 # What the events of the publisher begin with that may lose none.
 STEADY: Final = "steady-"
-
-
-@contextlib.contextmanager
-def quick_subscribers() -> Iterator[None]:
-    """Subscribers that are quick to notice and to try again, as it can be said of publishers by their settings."""
-    with (
-        patch("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=0.1)),
-        patch("mainflux_events.subscriber.PATIENCE", 0.3),
-        patch("mainflux_events.reader.BLOCK_MS", 100),
-    ):
-        yield
 
 
 @dataclass
@@ -102,11 +89,11 @@ class Chaos:
     async def run(self) -> Tally:
         """Do it, and give what happened."""
         async with redis_server(aof=True, config=AOF | USERS) as server:
-            with quick_subscribers(), self._watched():
+            with quick_subscribers(patience=0.3), self._watched():
                 async with proxy_to(server) as publishing, proxy_to(server) as subscribing:
-                    stored = await self._among(server, publishing, subscribing)
+                    entries = await self._among(server, publishing, subscribing)
                 await no_clients_left(server)
-        self._judge(stored)
+        self._judge(entries)
         return self.tally
 
     async def _among(self, server: RedisServer, publishing: Proxy, subscribing: Proxy) -> dict[str, str]:
@@ -127,11 +114,11 @@ class Chaos:
                         faults.create_task(self._befall(choice, scene))
                 self._healed.set()
             await _no_clients_of(server, PUBLISHING)
-            stored = await _read_back(server)
-            await self._until_read(server, list(stored)[-1])
+            entries = await stored(server)
+            await self._until_read(server, list(entries)[-1])
             self._over = True
             cursors.cancel()
-        return stored
+        return entries
 
     def _random(self, purpose: str) -> Random:
         return Random(f"{self._seed} {purpose}")
@@ -280,11 +267,11 @@ class Chaos:
                     self._expect(padded(found) <= padded(readings.finished), f"{name} is ahead, at {found}")
             await asyncio.sleep(0.01)
 
-    def _judge(self, stored: dict[str, str]) -> None:
+    def _judge(self, entries: dict[str, str]) -> None:
         """Hold everything against what is stored."""
         counts = self.tally.counts
         for history, publisher in self._histories:
-            found = history.violations(publisher, stored)
+            found = history.violations(publisher, entries)
             self.tally.violations += [f"{history.name}: {each}" for each in found]
             stats = publisher.stats
             for count in ("accepted", "acknowledged", "dropped", "undelivered", "retries", "reconnects"):
@@ -294,10 +281,10 @@ class Chaos:
                 self._expect(
                     not stats.dropped + stats.undelivered, f"lost in spite of room and time: {stats}"
                 )
-        counts["stored"] = len(stored)
-        counts["stored again"] = len(stored) - len(set(stored.values()))
+        counts["stored"] = len(entries)
+        counts["stored again"] = len(entries) - len(set(entries.values()))
         for name, readings in self._readings.items():
-            self.tally.violations += [f"{name}: {each}" for each in readings.violations(list(stored))]
+            self.tally.violations += [f"{name}: {each}" for each in readings.violations(list(entries))]
             counts["handed out"] += sum(map(len, readings.loops))
             counts["handed out again"] += readings.again
 
@@ -330,8 +317,3 @@ async def _no_clients_of(server: RedisServer, user: str) -> None:
         return f"user={user} ".encode() not in await server.command("CLIENT", "LIST")
 
     await wait_until(gone)
-
-
-async def _read_back(server: RedisServer) -> dict[str, str]:
-    async with Redis.from_url(server.url) as client:
-        return await stored_entries(client)

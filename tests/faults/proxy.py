@@ -73,6 +73,11 @@ class Proxy:
         """Let so many further bytes pass in this direction, and reset the connection that the last of them is on."""
         self._cuts[direction] = after
 
+    @property
+    def cutting(self) -> bool:
+        """Whether a cut is still to come."""
+        return bool(self._cuts)
+
     def delay(self, seconds: float) -> None:
         """From now on each byte takes so long, in either direction."""
         self._delay = seconds
@@ -182,6 +187,7 @@ class End(asyncio.Protocol):
         other: the other end.
         delay: seconds that what comes in takes.
         held: whether it is kept.
+        last: what left last.
         gone: whether this end is closed.
     """
 
@@ -197,6 +203,7 @@ class End(asyncio.Protocol):
         self._resetting = False
         self.delay = 0.0
         self.held = False
+        self.last = b""
         self.gone = False
 
     @property
@@ -256,6 +263,7 @@ class End(asyncio.Protocol):
 
     def _pass(self, data: bytes) -> None:
         data, ends = self._connection.proxy.let_through(self._direction, data)
+        self.last = data
         target = self.other._transport
         if target is not None and not target.is_closing() and data:
             target.write(data)

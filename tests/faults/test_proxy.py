@@ -22,12 +22,6 @@ ECHO = command("ECHO", "x" * 100)
 ECHOED = b"$100\r\n" + b"x" * 100 + b"\r\n"
 
 
-@pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with proxy_to(server) as proxy:
-        yield proxy
-
-
 class Talk:
     """A client of the proxy, byte by byte."""
 

@@ -378,20 +378,6 @@ async def test_a_right_to_get_that_is_taken_away_is_told_and_leaves_no_connectio
             assert len(theirs) == 2, "one reads, one stores cursors"
 
 
-async def test_a_killed_connection_of_commits_is_invisible(server: RedisServer, client: Redis) -> None:
-    ids = await append(client, *things(30))
-    seen = Recorder()
-    async with subscriber(server, seen) as consumer:
-        events = aiter(consumer)
-        await anext(events)
-        for number in range(1, 30):
-            if number % 10 == 0:
-                await client.client_kill_filter(_type="normal", skipme=True)
-            await anext(events)
-            await until_stored(client, ids[number - 1])
-    assert seen.of("cursor_not_saved") == seen.of("lease_lost") == []
-
-
 async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, client: Redis) -> None:
     ids = await append(client, *things(100))
     seen = Recorder()

@@ -160,18 +160,6 @@ async def test_waits_grow_while_there_is_nobody_and_begin_again_after() -> None:
         assert waits[again + 1] <= 2 * backoff.initial
 
 
-async def test_a_connection_closed_while_idle_is_not_noticed() -> None:
-    history = History()
-    async with redis_server() as server:
-        async with publisher_of(server, history, backoff=Backoff(30.0, 30.0)) as publisher:
-            for _ in range(5):
-                history.publish(publisher)
-                await publisher.flush(1.0)
-                await server.command("CLIENT", "KILL", "TYPE", "normal")
-        history.check(publisher, await stored(server))
-        assert publisher.stats.acknowledged == 5
-
-
 async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: RedisServer) -> None:
     history = History()
     slow = Backoff(30.0, 30.0)
@@ -187,17 +175,6 @@ async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: Redi
     [details] = history.recorder.retries
     assert (details.attempt, details.wait) == (1, 0.0)
     history.check(publisher, await stored(fresh_server), duplicates=1)
-
-
-async def test_connections_killed_under_load() -> None:
-    history = History()
-    async with redis_server() as server:
-        async with publisher_of(server, history) as publisher, publishing(history, publisher):
-            for _ in range(20):
-                await more_acknowledged(publisher, 100)
-                await server.command("CLIENT", "KILL", "TYPE", "normal")
-        history.check(publisher, await stored(server), duplicates=20 * BATCH_EVENTS)
-        assert publisher.stats.acknowledged == publisher.stats.accepted
 
 
 async def test_a_server_that_loads_its_data() -> None:

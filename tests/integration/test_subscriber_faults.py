@@ -182,21 +182,6 @@ async def test_a_server_that_hangs_is_left_and_found_again(
         assert [thing(await anext(events)) for _ in range(2)] == ["t2", "t3"]
 
 
-async def test_killed_connections_are_made_again_at_once(server: RedisServer, client: Redis) -> None:
-    seen = Recorder()
-    async with subscriber(server, seen) as consumer:
-        await append(client, "t")
-        await consumer.commit(await anext(consumer))  # from here on they have worked
-        for number in range(5):
-            await client.client_kill_filter(_type="normal", skipme=True)
-            [_] = await append(client, f"t{number}")
-            event = await anext(consumer)
-            assert thing(event) == f"t{number}"
-            await consumer.commit(event)
-    assert {details.wait for details in seen.of("retrying")} == {0.0}
-    assert {name for name, _ in seen.seen} == {"retrying", "reconnected"}
-
-
 async def test_the_waits_begin_anew_once_a_read_was_answered_on_a_quiet_stream(
     fresh_server: RedisServer,
 ) -> None:
