@@ -175,7 +175,8 @@ async def reset(scene: Scene) -> AsyncIterator[None]:
 
 @of_network
 async def cut_in_a_request(scene: Scene) -> AsyncIterator[None]:
-    scene.proxy().cut("to server", scene.random.randrange(30_000))
+    after, answered = scene.random.randrange(30_000), scene.random.random() < 0.5
+    scene.proxy().cut("to server", after, answered=answered)
     yield
 
 

@@ -28,6 +28,7 @@ class Proxy:
     """Stands between clients and a server. Made by `proxy_to`.
 
     Attributes:
+        answered: whether what is cut is answered yet.
         connections: those that are open at either end, the oldest first.
         passed: how many bytes went through, in each direction.
         tap: called with the direction and each piece that goes through.
@@ -42,6 +43,7 @@ class Proxy:
         self._held = False
         self._delay = 0.0
         self._joining: set[asyncio.Task[None]] = set()
+        self.answered = False
         self.connections: list[Connection] = []
         self.passed: dict[Direction, int] = {"to server": 0, "to client": 0}
         self.tap: Callable[[Direction, bytes], None] | None = None
@@ -69,9 +71,13 @@ class Proxy:
         for connection in list(self.connections):
             connection.reset()
 
-    def cut(self, direction: Direction, after: int) -> None:
-        """Let so many further bytes pass in this direction, and reset the connection that the last of them is on."""
+    def cut(self, direction: Direction, after: int, *, answered: bool = False) -> None:
+        """Let so many further bytes pass in this direction, and reset the connection that the last of them is on.
+
+        With `answered`, what the server has to say to what it got passes yet, and then the connection ends.
+        """
         self._cuts[direction] = after
+        self.answered = answered
 
     @property
     def cutting(self) -> bool:
@@ -200,7 +206,7 @@ class End(asyncio.Protocol):
         self._kept: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
-        self._resetting = False
+        self._resetting = self._deaf = False
         self.delay = 0.0
         self.held = False
         self.last = b""
@@ -226,7 +232,7 @@ class End(asyncio.Protocol):
             self.other._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if not self._resetting:
+        if not (self._resetting or self._deaf):
             self._kept.append((self._loop.time() + self.delay, data))
             self.deliver()
 
@@ -267,7 +273,11 @@ class End(asyncio.Protocol):
         target = self.other._transport
         if target is not None and not target.is_closing() and data:
             target.write(data)
-        if ends:
+        if ends and self._connection.proxy.answered:
+            self._kept.clear()
+            self._deaf = True
+            self.other.finish()
+        elif ends:
             self.reset()
             self.other.reset(when_written=True)
 
@@ -277,6 +287,11 @@ class End(asyncio.Protocol):
         """End it in good order."""
         if self._transport is not None:
             self._transport.close()
+
+    def finish(self) -> None:
+        """Let its other side know that nothing more comes."""
+        if self._transport is not None and not self.gone:
+            self._transport.write_eof()
 
     def reset(self, *, when_written: bool = False) -> None:
         """End it with an error at its other side, and forget what was not passed on."""

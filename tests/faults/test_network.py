@@ -55,12 +55,13 @@ async def size_of_a_batch(history: History, publisher: Publisher, proxy: Proxy) 
 # --- cut ---
 
 
-async def test_cut_at_each_byte_of_a_request(proxy: Proxy, server: RedisServer) -> None:
+@pytest.mark.parametrize("answered", [False, True])
+async def test_cut_at_each_byte_of_a_request(proxy: Proxy, server: RedisServer, answered: bool) -> None:
     history = History()
     async with history.publisher(proxy.url()) as publisher:
         size = (await size_of_a_batch(history, publisher, proxy))["to server"]
         for after in range(size):
-            proxy.cut("to server", after)
+            proxy.cut("to server", after, answered=answered)
             publish_batch(history, publisher)
             await publisher.flush(5.0)
     assert len(history.recorder.retries) == size

@@ -120,6 +120,13 @@ async def test_exactly_so_many_bytes_reach_the_server(
     await wait_until(all_applied)
 
 
+async def test_what_arrives_before_a_cut_is_answered_yet_if_so_wanted(proxy: Proxy, talk: Talk) -> None:
+    proxy.cut("to server", len(ECHO) * 2 + 5, answered=True)
+    talk.writer.write(ECHO * 20)
+    assert await asyncio.wait_for(talk.reader.read(), 5.0) == ECHOED * 2
+    await wait_until(lambda: not proxy.connections)
+
+
 async def test_a_cut_is_for_one_connection(proxy: Proxy, talk: Talk) -> None:
     proxy.cut("to client", 1)
     talk.writer.write(ECHO)

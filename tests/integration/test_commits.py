@@ -315,29 +315,6 @@ async def test_what_is_no_cursor_is_told_left_alone_and_got_over(
 # --- trouble --------------------------------------------------------------------------------------------------------
 
 
-async def test_out_of_memory_is_told_handlers_go_on_and_it_is_stored_later(fresh_server: RedisServer) -> None:
-    seen = Recorder()
-    async with Redis.from_url(fresh_server.url) as client:
-        ids = await append(client, *things(300))
-        async with subscriber(fresh_server, seen) as consumer:
-            handled: list[str] = []
-            task = asyncio.create_task(
-                consumer.run(lambda event: asyncio.sleep(0, handled.append(thing(event))))
-            )
-            await wait_until(lambda: handled)
-            await client.config_set("maxmemory", "1")
-            await wait_until(lambda: len(handled) == 300)
-            await wait_until(lambda: seen.of("cursor_not_saved"))
-            await wait_until(lambda: seen.of("cursor_not_saved")[-1].id == ids[-1])
-            assert "OOM" in seen.of("cursor_not_saved")[-1].reason
-            await client.config_set("maxmemory", "0")
-            await until_stored(client, ids[-1])
-            task.cancel()
-            await asyncio.wait([task])
-    assert handled == things(300)
-    assert seen.of("lease_lost") == []
-
-
 async def test_only_the_cursors_that_are_not_stored_are_told(fresh_server: RedisServer) -> None:
     seen = Recorder()
     async with Redis.from_url(fresh_server.url) as client:
@@ -352,30 +329,6 @@ async def test_only_the_cursors_that_are_not_stored_are_told(fresh_server: Redis
             await client.config_set("maxmemory", "0")
             await until_stored(client, ids[0])
     assert {(details.stream, details.id) for details in seen.of("cursor_not_saved")} == {(STREAM, ids[0])}
-
-
-async def test_a_right_to_get_that_is_taken_away_is_told_and_leaves_no_connection_behind(
-    fresh_server: RedisServer,
-) -> None:
-    seen = Recorder()
-    async with Redis.from_url(fresh_server.url) as client:
-        await client.acl_setuser("limited", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
-        ids = await append(client, *things(3))
-        url = fresh_server.url.replace("unix://", "unix://limited:pw@")
-        async with Subscriber(url, STREAM, "audit", start="earliest", hooks=seen) as consumer:
-            events = aiter(consumer)
-            await anext(events)
-            await anext(events)
-            await until_stored(client, ids[0])
-            await fresh_server.command("ACL", "SETUSER", "limited", "-get")
-            await client.client_kill_filter(user="limited")
-            await anext(events)
-            await wait_until(lambda: len(seen.of("cursor_not_saved")) > 5)
-            assert "NOPERM" in seen.of("cursor_not_saved")[-1].reason
-            await fresh_server.command("ACL", "SETUSER", "limited", "+get")
-            await until_stored(client, ids[1])
-            theirs = [each for each in await client.client_list() if each["user"] == "limited"]
-            assert len(theirs) == 2, "one reads, one stores cursors"
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, client: Redis) -> None:

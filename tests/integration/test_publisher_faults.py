@@ -248,79 +248,6 @@ async def test_order_is_kept_while_the_server_is_read_only_again_and_again(fresh
     assert publisher.stats.acknowledged == publisher.stats.accepted
 
 
-async def test_nothing_is_lost_while_replicas_are_missing(fresh_server: RedisServer) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history) as publisher:
-        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 1)
-        history.publish(publisher, 10)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 0)
-        await publisher.flush(2.0)
-    assert history.recorder.retries[0].reason.startswith("NOREPLICAS")
-    history.check(publisher, await stored(fresh_server))
-
-
-async def test_a_key_of_another_type_at_start(server: RedisServer, client: Redis) -> None:
-    await client.set(STREAM, "x")
-    with pytest.raises(
-        ConfigError, match="the key 'mainflux.things' holds a string, not a stream; choose another"
-    ):
-        await Publisher(server.url, STREAM).start()
-
-
-@pytest.mark.parametrize("count", [1, 100])
-async def test_a_key_of_another_type_later_is_reported_and_costs_nothing(
-    server: RedisServer, client: Redis, count: int
-) -> None:
-    history = History()
-    async with publisher_of(server, history) as publisher:
-        await client.set(STREAM, "x")
-        history.publish(publisher, count)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        assert publisher.stats.undelivered == 0
-        await client.delete(STREAM)
-        await publisher.flush(2.0)
-    for details in history.recorder.retries:
-        assert details.reason.startswith("WRONGTYPE")
-        assert details.wait == SHORT.maximum
-    history.check(publisher, await stored(server))
-    assert publisher.stats.acknowledged == count
-
-
-@pytest.mark.parametrize("right", ["xadd", "multi", "exec"])
-async def test_rights_that_are_taken_away_cost_nothing(right: str) -> None:
-    history = History()
-    async with redis_server(tcp=True) as server:
-        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", "+xadd", "+multi", "+exec")
-        url = server.url.replace("redis://", "redis://writer:pw@")
-        settings = {"backoff": SHORT, "hooks": history.recorder, "max_len": None}
-        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
-            await server.command("ACL", "SETUSER", "writer", f"-{right}")
-            history.publish(publisher, 100)
-            if right != "multi":
-                await wait_until(lambda: publisher.stats.retries >= 3)
-                assert all("NOPERM" in details.reason for details in history.recorder.retries)
-                await server.command("ACL", "SETUSER", "writer", f"+{right}")
-            await publisher.flush(2.0)
-        history.check(publisher, await stored(server))
-        assert publisher.stats.acknowledged == 100
-
-
-@pytest.mark.parametrize("count", [1, 100])
-async def test_a_password_that_is_set_later_costs_nothing(fresh_server: RedisServer, count: int) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history) as publisher, Redis.from_url(fresh_server.url) as client:
-        await client.config_set("requirepass", "later")
-        await client.client_kill_filter(_type="normal", skipme=True)
-        history.publish(publisher, count)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        assert publisher.stats.undelivered == 0
-        await client.config_set("requirepass", "")
-        await publisher.flush(2.0)
-    history.check(publisher, await stored(fresh_server))
-    assert publisher.stats.acknowledged == count
-
-
 async def test_credentials_that_change_are_given_anew() -> None:
     history = History()
     async with redis_server(tcp=True) as server:
@@ -361,45 +288,6 @@ async def test_a_stream_that_takes_no_more_ids_is_reported_and_costs_nothing(
 # --- limits of the server ---
 
 MIB = 1024 * 1024
-
-
-def sized(size: int) -> ThingCreated:
-    return ThingCreated(id="x" * size, group_id="", profile_id="")
-
-
-async def test_what_the_server_does_not_take_is_refused_at_publish() -> None:
-    async with redis_server(config={"proto-max-bulk-len": "1mb"}) as server:
-        async with publisher_of(server, max_event_bytes=4 * MIB) as publisher:
-            with pytest.raises(
-                EncodeError, match="a field is longer than the 1048576 bytes that the server takes"
-            ):
-                await publisher.publish(sized(MIB + 1))
-            await publisher.send(sized(MIB))
-        assert publisher.stats.accepted == publisher.stats.acknowledged == 1
-
-
-@pytest.mark.parametrize("may_ask", [True, False])
-async def test_what_the_server_no_longer_takes_is_given_up_and_the_rest_arrives(may_ask: bool) -> None:
-    history = History()
-    async with redis_server(tcp=True) as server:
-        rights = ("+xadd", "+multi", "+exec", "+config" if may_ask else "-config")
-        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", *rights)
-        url = server.url.replace("redis://", "redis://writer:pw@")
-        settings = {"backoff": SHORT, "hooks": history.recorder, "max_event_bytes": 4 * MIB}
-        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
-            await server.command("CONFIG", "SET", "proto-max-bulk-len", MIB)
-            await server.command("CLIENT", "KILL", "USER", "writer")
-            history.publish(publisher, 5)
-            publisher.publish_nowait(sized(3 * MIB))
-            history.publish(publisher, 5)
-            reason = (
-                "longer than the 1048576 bytes" if may_ask else "the server refuses it: ERR Protocol error"
-            )
-            with pytest.raises(Undelivered, match=f"1 event was not delivered: .*{reason}"):
-                await publisher.flush(10.0)
-        assert await stored(server) == history.accepted
-        [lost] = history.recorder.lost_undelivered
-        assert (lost.operation, publisher.stats.undelivered) == ("thing.create", 1)
 
 
 async def test_the_largest_events_that_are_accepted_arrive(server: RedisServer, client: Redis) -> None:

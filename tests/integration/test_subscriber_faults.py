@@ -86,16 +86,6 @@ async def test_what_can_never_work_is_raised_in_the_loop_where_it_shows_only_the
                 await anext(consumer)
 
 
-async def test_a_wrong_password_is_told_at_start_without_any_secret(caplog: pytest.LogCaptureFixture) -> None:
-    async with redis_server(password="the right one") as server:
-        url = server.url.replace("the%20right%20one", "sesame")
-        begun = time.monotonic()
-        with pytest.raises(AccessRefused) as caught:
-            await Subscriber(url, STREAM, "audit").start()
-        assert time.monotonic() - begun < 5
-    assert "sesame" not in f"{caught.value!r} {caught.value} {caplog.text}"
-
-
 async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
     fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,21 +107,6 @@ async def test_a_server_that_still_loads_its_data_at_start_is_waited_for() -> No
             await wait_until(lambda: seen.of("retrying"))
             assert "LOADING" in seen.of("retrying")[0].reason
             assert await take(consumer, 1) == ["t1"]
-
-
-async def test_a_server_without_memory_for_the_first_cursor_is_waited_for(
-    fresh_server: RedisServer, direct: Redis
-) -> None:
-    seen = Recorder()
-    [id] = await append(direct, "t1")
-    await direct.config_set("maxmemory", "1")
-    async with subscriber(fresh_server, seen) as consumer:
-        await wait_until(lambda: seen.of("retrying"))
-        assert "OOM" in seen.of("retrying")[0].reason
-        await direct.config_set("maxmemory", "0")
-        event = await anext(consumer)
-        await consumer.commit(event)
-    assert await stored(direct, "audit") == id
 
 
 # --- lost on the way ------------------------------------------------------------------------------------------------
@@ -199,34 +174,6 @@ async def test_the_waits_begin_anew_once_a_read_was_answered_on_a_quiet_stream(
         assert [details.attempt for details in seen.of("retrying")[grown:]][:2] == [1, 2]
 
 
-async def test_a_password_that_changes_is_told_slowly_retried_and_got_over(
-    fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    seen = Recorder()
-    async with subscriber(fresh_server, seen) as consumer:
-        await direct.config_set("requirepass", "sesame")
-        await direct.client_kill_filter(_type="normal", skipme=True)
-        await wait_until(lambda: len(seen.of("retrying")) > 3)
-        assert "Authentication required" in seen.of("retrying")[-1].reason
-        await direct.config_set("requirepass", "")
-        await append(direct, "t1")
-        assert await take(consumer, 1) == ["t1"]
-    assert "sesame" not in caplog.text
-
-
-async def test_a_stream_that_becomes_another_type_is_told_and_got_over(
-    fresh_server: RedisServer, direct: Redis
-) -> None:
-    seen = Recorder()
-    async with subscriber(fresh_server, seen) as consumer:
-        await direct.set(STREAM, "a string")
-        await wait_until(lambda: seen.of("retrying"))
-        assert "WRONGTYPE" in seen.of("retrying")[0].reason
-        await direct.delete(STREAM)
-        await append(direct, "t1")
-        assert await take(consumer, 1) == ["t1"]
-
-
 async def test_a_stream_that_is_deleted_while_it_is_read_goes_on_with_the_new_one(
     fresh_server: RedisServer, direct: Redis
 ) -> None:
@@ -240,22 +187,6 @@ async def test_a_stream_that_is_deleted_while_it_is_read_goes_on_with_the_new_on
         await read_again(fresh_server)
         await append(direct, "t2")
         assert await take(consumer, 1) == ["t2"]
-
-
-async def test_a_server_that_is_made_a_replica_takes_no_commits_until_it_is_a_master_again(
-    fresh_server: RedisServer, direct: Redis
-) -> None:
-    seen = Recorder()
-    [first, _] = await append(direct, "t1", "t2")
-    async with subscriber(fresh_server, seen) as consumer:
-        events = aiter(consumer)
-        await anext(events)
-        await direct.execute_command("REPLICAOF", "127.0.0.1", "1")
-        await anext(events)
-        await wait_until(lambda: seen.of("cursor_not_saved"))
-        assert "READONLY" in seen.of("cursor_not_saved")[0].reason
-        await direct.execute_command("REPLICAOF", "NO", "ONE")
-        await wait_until(lambda: _cursor_is(direct, first))
 
 
 # --- closing --------------------------------------------------------------------------------------------------------
