@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 from asyncio import _get_running_loop
 from collections.abc import Iterable
 from typing import Final, NoReturn
@@ -111,6 +112,7 @@ class Publisher(Lifecycle):
         # Where publishing is possible: the loop it was started on. None before and after.
         self._open_on: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._task: asyncio.Task[None] | None = None
         self._over = False
         self._died: BaseException | None = None
@@ -152,11 +154,14 @@ class Publisher(Lifecycle):
 
         Raises:
             EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`, in the calling thread.
-            RuntimeError: called on the event loop itself, where `publish_nowait` is to be used.
+            RuntimeError: called on the event loop itself, where `publish_nowait` is to be used; or in a forked process,
+                where there is no such loop.
         """
         loop = self._loop
         if loop is None:
             raise NotStarted(f"the publisher of {self.stream!r}")
+        if os.getpid() != self._process:
+            raise self._elsewhere()
         if _get_running_loop() is loop:
             raise RuntimeError(
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
@@ -282,6 +287,10 @@ class Publisher(Lifecycle):
             raise self._elsewhere()
 
     def _elsewhere(self) -> RuntimeError:
+        if os.getpid() != self._process:
+            return RuntimeError(
+                f"the publisher of {self.stream!r} was started in another process: after a fork, make another one"
+            )
         return RuntimeError(
             f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
             "use publish_threadsafe from other threads, and one publisher for each event loop"
@@ -326,6 +335,7 @@ class Publisher(Lifecycle):
         if self._loop is not None or self._over:
             raise RuntimeError(f"the publisher of {self.stream!r} was used before; make another one")
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The background task is over: as it should be while closing, else it died."""

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from faults.injections import OF_NETWORK, OF_SERVER, PUBLISHING, SECRET, SUBSCRIBING, USERS, Fault, Scene
-from faults.kit import quick_subscribers, stored
+from faults.kit import Mode, quick_subscribers, stored
 from faults.proxy import Proxy, proxy_to
 from histories import STREAM, History, Readings
 from mainflux_events import (
@@ -31,8 +31,6 @@ from mainflux_events.cursor import padded
 from mainflux_events.hooks import logger
 from mainflux_events.testing import RedisServer, redis_server
 from support import no_clients_left, wait_until
-
-Mode = Literal["default", "idempotent"]
 
 # Seconds that everything may take to be delivered once all faults are over.
 HEALING: Final = 30.0

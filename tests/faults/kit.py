@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 from unittest.mock import patch
 
 from redis.asyncio import Redis
@@ -17,6 +17,10 @@ from histories import STREAM, History, Readings, stored_entries
 from mainflux_events import Backoff, Hooks, Publisher, Subscriber
 from mainflux_events.testing import RedisServer
 from support import wait_until
+
+# How publishers append, and which ways the tests go.
+Mode = Literal["default", "idempotent"]
+MODES: Final[list[Mode]] = ["default"]
 
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
 LATE: Final = 0.5 if sys.gettrace() is None else 2.0

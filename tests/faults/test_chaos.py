@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from faults.chaos import Chaos, Mode
+from faults.chaos import Chaos
+from faults.kit import MODES, Mode
 
 RUNS = 5
 SECONDS = 7.0
-MODES: list[Mode] = ["default"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

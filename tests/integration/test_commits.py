@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from consuming import STREAM, Recorder, append, stored, take, thing
-from mainflux_events import AccessRefused, Backoff, Commit, Event, Subscriber, ThingRemoved
+from mainflux_events import AccessRefused, Backoff, Commit, Event, Subscriber
 from mainflux_events.cursor import padded
 from mainflux_events.testing import RedisServer
 from support import wait_until
@@ -51,61 +48,6 @@ async def commits(client: Redis) -> int:
 
 
 # --- killed, as hard as can be --------------------------------------------------------------------------------------
-
-
-async def handed_out_again(server: RedisServer, kind: str, policy: str, last: int) -> list[str]:
-    """Let a process be killed when it begins to handle one event; gives the events up to there that come again."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, str(CONSUMER), server.url, f"t{last}", kind, policy]
-    process = await asyncio.to_thread(
-        subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=30
-    )
-    assert process.returncode == -9, process.stderr
-    again: list[str] = []
-    async with subscriber(server, actions=[ThingRemoved]) as restarted:
-        async for event in restarted:
-            again.append(thing(event))
-            if again[-1] == f"t{last}":
-                return again
-    raise AssertionError("the loop ended")
-
-
-@pytest.mark.parametrize("kind", ["awaits_a_turn", "awaits_another_task"])
-async def test_where_handlers_await_only_the_event_in_hand_comes_again(
-    kind: str, server: RedisServer, client: Redis
-) -> None:
-    await append(client, *things(150))
-    assert await handed_out_again(server, kind, "each", 100) == ["t100"]
-
-
-@pytest.mark.parametrize("last", [4, 100])
-async def test_also_where_some_of_them_await(last: int, server: RedisServer, client: Redis) -> None:
-    # The handler of the one before awaits; those of the two before that one do not.
-    await append(client, *things(150))
-    assert await handed_out_again(server, "awaits_every_third_time", "each", last) == [f"t{last}"]
-
-
-async def test_also_where_entries_between_them_are_passed_over(server: RedisServer, client: Redis) -> None:
-    for id in things(40):
-        await append(client, id)
-        await client.xadd(STREAM, {"operation": "org.create", "id": "o1"})
-        await client.xadd(STREAM, {"operation": "nobody.knows"})
-    assert await handed_out_again(server, "awaits_a_turn", "each", 30) == ["t30"]
-
-
-async def test_where_no_handler_awaits_at_most_64_events_come_again(
-    server: RedisServer, client: Redis
-) -> None:
-    await append(client, *things(1000))
-    again = await handed_out_again(server, "returns", "each", 900)
-    assert again == things(900)[-len(again) :]
-    assert len(again) <= 65, "64 that share a commit, and the one in hand"
-
-
-async def test_with_every_so_many_come_again_as_it_says(server: RedisServer, client: Redis) -> None:
-    await append(client, *things(100))
-    again = await handed_out_again(server, "awaits_a_turn", "every 10", 57)
-    assert again == things(57)[-7:]
 
 
 # --- when -----------------------------------------------------------------------------------------------------------

@@ -844,17 +844,6 @@ async def test_a_cancelled_background_task_is_no_silence(subscriber: Subscriber)
         await anext(subscriber)
 
 
-def test_another_event_loop_is_refused() -> None:
-    subscriber = Subscriber("redis://127.0.0.1:1", STREAM, "audit")  # where nobody listens
-    asyncio.run(subscriber.start())
-
-    async def consume() -> None:
-        await anext(subscriber)
-
-    with pytest.raises(RuntimeError, match=r"another event loop"):
-        asyncio.run(consume())
-
-
 @pytest.mark.parametrize(
     "settings",
     [

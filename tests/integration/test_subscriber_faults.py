@@ -15,9 +15,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from consuming import STREAM, Recorder, append, read_again, stored, take, thing
-from mainflux_events import AccessRefused, Backoff, CursorCorrupt, Event, EventsError, Subscriber
+from mainflux_events import Backoff, CursorCorrupt, Event, EventsError, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import LOADS_SLOWLY, restart_with_much_to_load, wait_until
+from support import wait_until
 
 KEY = "mainflux:cursor:audit:things"
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
@@ -97,64 +97,11 @@ async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
         assert await take(consumer, 1) == ["t1"]
 
 
-async def test_a_server_that_still_loads_its_data_at_start_is_waited_for() -> None:
-    seen = Recorder()
-    async with redis_server(config=LOADS_SLOWLY) as server:
-        async with Redis.from_url(server.url) as client:
-            await append(client, "t1")
-        await restart_with_much_to_load(server)
-        async with subscriber(server, seen) as consumer:
-            await wait_until(lambda: seen.of("retrying"))
-            assert "LOADING" in seen.of("retrying")[0].reason
-            assert await take(consumer, 1) == ["t1"]
-
-
 # --- lost on the way ------------------------------------------------------------------------------------------------
-
-
-async def test_killed_and_restarted_on_its_data_nothing_is_lost_or_handled_twice() -> None:
-    handled: list[str] = []
-    seen = Recorder()
-    async with redis_server(aof=True) as server, Redis.from_url(server.url) as client:
-        ids = await append(client, *things(900))
-
-        async def handle(event: Event) -> None:
-            handled.append(thing(event))
-            await asyncio.sleep(0)
-
-        async with subscriber(server, seen) as consumer:
-            task = asyncio.create_task(consumer.run(handle))
-            for most in (300, 600):
-                await wait_until(lambda most=most: len(handled) > most)
-                await server.kill()
-                await server.restart()
-            await wait_until(lambda: len(handled) == 900)
-            await wait_until(lambda: _cursor_is(client, ids[-1]))
-            task.cancel()
-            await asyncio.wait([task])
-    assert handled == things(900)
-    assert seen.of("lease_lost") == []
 
 
 async def _cursor_is(client: Redis, id: str) -> bool:
     return await stored(client, "audit") == id
-
-
-async def test_a_server_that_hangs_is_left_and_found_again(
-    fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
-    seen = Recorder()
-    async with subscriber(fresh_server, seen) as consumer:
-        await append(direct, "t1", "t2")
-        events = aiter(consumer)
-        await anext(events)
-        fresh_server.hang()
-        await wait_until(lambda: seen.of("retrying"))
-        assert "no reply in" in seen.of("retrying")[0].reason
-        fresh_server.resume()
-        await append(direct, "t3")
-        assert [thing(await anext(events)) for _ in range(2)] == ["t2", "t3"]
 
 
 async def test_the_waits_begin_anew_once_a_read_was_answered_on_a_quiet_stream(

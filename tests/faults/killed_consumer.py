@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 
-from consuming import STREAM, thing
+from consuming import thing
+from histories import STREAM
 from mainflux_events import Commit, Event, Subscriber, ThingRemoved
 
 URL, LAST, KIND, POLICY = sys.argv[1:]
