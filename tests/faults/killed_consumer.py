@@ -35,6 +35,10 @@ async def awaits_another_task(event: Event) -> None:
     await asyncio.create_task(asyncio.sleep(0))
 
 
+async def takes_a_millisecond(event: Event) -> None:
+    await asyncio.sleep(0.001)
+
+
 async def handle(event: Event) -> None:
     if thing(event) == LAST:
         os.kill(os.getpid(), signal.SIGKILL)

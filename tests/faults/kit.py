@@ -119,10 +119,10 @@ async def consumed(subscriber: Subscriber, readings: Readings) -> AsyncIterator[
     """Consume all the while, in one loop."""
 
     async def loop() -> None:
-        readings.begin()
         async for event in subscriber:
             readings.note(event.id)
 
+    readings.begin()
     task = asyncio.create_task(loop())
     try:
         yield

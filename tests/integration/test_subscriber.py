@@ -20,7 +20,6 @@ from mainflux_events import (
     Action,
     Commit,
     ConfigError,
-    CursorCorrupt,
     Event,
     EventsError,
     HandlerFailed,
@@ -565,23 +564,6 @@ async def test_two_that_boot_together_begin_at_the_same_place(server: RedisServe
     begins = {subscriber._cursors[STREAM].handled for subscriber in subscribers}
     await asyncio.gather(*(subscriber.aclose() for subscriber in subscribers))
     assert begins == {await stored(client, "audit")}
-
-
-@pytest.mark.parametrize("value", ["garbage", "$", "+", "-", "", "5", "18446744073709551616-0", "5-1-1"])
-async def test_a_cursor_that_is_no_id_is_refused_at_start(
-    value: str, server: RedisServer, client: Redis
-) -> None:
-    await append(client, "t1")
-    await client.set("mainflux:cursor:audit:things", value)
-    with pytest.raises(CursorCorrupt, match="mainflux:cursor:audit:things"):
-        await another(server).start()
-    assert await stored(client, "audit") == value, "it is nobody's but the operator's to mend"
-
-
-async def test_a_cursor_of_another_type_is_refused_at_start(server: RedisServer, client: Redis) -> None:
-    await client.rpush("mainflux:cursor:audit:things", "5-1")
-    with pytest.raises(CursorCorrupt, match="another type"):
-        await another(server).start()
 
 
 async def test_a_stream_of_another_type_is_refused_at_start(server: RedisServer, client: Redis) -> None:
