@@ -112,6 +112,11 @@ class Account:
     kept: bool = True
 
 
+def missing(account: Account, stored: Mapping[str, str]) -> set[str]:
+    """What is acknowledged and not there."""
+    return set(account.accepted) - {*account.dropped, *account.undelivered} - set(stored.values())
+
+
 def violations(account: Account, stored: Mapping[str, str]) -> list[str]:
     """What is wrong with the history of one publisher.
 
@@ -135,7 +140,7 @@ def _violations(account: Account, stored: Mapping[str, str]) -> Iterator[str]:
     if len(acknowledged) != account.acknowledged:
         yield f"{len(acknowledged)} were accepted and not reported, but {account.acknowledged} are acknowledged"
     if account.kept:
-        yield from _each("acknowledged and not stored", acknowledged - there)
+        yield from _each("acknowledged and not stored", missing(account, stored))
         yield from _each(
             "sent and not where its sender was told",
             (thing for thing, id in account.sent.items() if stored.get(id) != thing),
@@ -211,6 +216,25 @@ class History:
             self.accepted.remove(event.id)
             raise
 
+    def account(self, publisher: Publisher, *, duplicates: int | None = None, kept: bool = True) -> Account:
+        """What is known of a publisher that is at rest; as `check`."""
+        if duplicates is None:
+            duplicates = 0 if self.idempotent else self.recorder.at_risk
+        return Account(
+            accepted=self.accepted,
+            acknowledged=publisher.stats.acknowledged,
+            dropped=self.recorder.dropped_ids(),
+            undelivered=self.recorder.undelivered_ids(),
+            sent=self.sent,
+            failed=self.failed,
+            duplicates=duplicates,
+            kept=kept,
+        )
+
+    def own(self, stored: Mapping[str, str]) -> dict[str, str]:
+        """What of a stream is of this publisher."""
+        return {id: thing for id, thing in stored.items() if thing.startswith(self.name)}
+
     def violations(
         self,
         publisher: Publisher,
@@ -220,24 +244,10 @@ class History:
         kept: bool = True,
     ) -> list[str]:
         """What is wrong with the history of a publisher that is at rest; as `check`."""
-        stats = publisher.stats
         if not isinstance(stored, Mapping):
             stored = {str(place): id for place, id in enumerate(stored)}
-        if duplicates is None:
-            duplicates = 0 if self.idempotent else self.recorder.at_risk
-        account = Account(
-            accepted=self.accepted,
-            acknowledged=stats.acknowledged,
-            dropped=self.recorder.dropped_ids(),
-            undelivered=self.recorder.undelivered_ids(),
-            sent=self.sent,
-            failed=self.failed,
-            duplicates=duplicates,
-            kept=kept,
-        )
-        found = violations(
-            account, {id: thing for id, thing in stored.items() if thing.startswith(self.name)}
-        )
+        stats, account = publisher.stats, self.account(publisher, duplicates=duplicates, kept=kept)
+        found = violations(account, self.own(stored))
         wanted = (len(self.accepted), len(account.dropped), len(account.undelivered), 0, 0)
         counted = (stats.accepted, stats.dropped, stats.undelivered, stats.buffered, stats.in_flight)
         if counted != wanted:

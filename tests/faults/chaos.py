@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from faults.injections import OF_NETWORK, OF_SERVER, PUBLISHING, SECRET, SUBSCRIBING, USERS, Fault, Scene
-from faults.kit import Mode, quick_subscribers, stored
+from faults.kit import Mode, Tally, quick_subscribers, stored
 from faults.proxy import Proxy, proxy_to
 from histories import STREAM, History, Readings
 from mainflux_events import (
@@ -41,27 +39,6 @@ AOF: Final = {"appendfsync": "no"}
 
 # What the events of the publisher begin with that may lose none.
 STEADY: Final = "steady-"
-
-
-@dataclass
-class Tally:
-    """What happened in a run, or in several.
-
-    Attributes:
-        counts: of events, by what became of them.
-        faults: how often each was injected.
-        violations: what should not have happened; empty where all is well.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-
-    def __iadd__(self, other: Tally) -> Tally:
-        self.counts += other.counts
-        self.faults += other.faults
-        self.violations += other.violations
-        return self
 
 
 class Chaos:
@@ -269,22 +246,15 @@ class Chaos:
         """Hold everything against what is stored."""
         counts = self.tally.counts
         for history, publisher in self._histories:
-            found = history.violations(publisher, entries)
-            self.tally.violations += [f"{history.name}: {each}" for each in found]
-            stats = publisher.stats
-            for count in ("accepted", "acknowledged", "dropped", "undelivered", "retries", "reconnects"):
-                counts[count] += getattr(stats, count)
-            counts["at risk"] += history.recorder.at_risk
+            self.tally.add(history, publisher, entries)
             if history.name == STEADY:
-                self._expect(
-                    not stats.dropped + stats.undelivered, f"lost in spite of room and time: {stats}"
-                )
-        counts["stored"] = len(entries)
-        counts["stored again"] = len(entries) - len(set(entries.values()))
+                lost = publisher.stats.dropped + publisher.stats.undelivered
+                self._expect(not lost, f"{lost} lost in spite of room and time")
         for name, readings in self._readings.items():
             self.tally.violations += [f"{name}: {each}" for each in readings.violations(list(entries))]
             counts["handed out"] += sum(map(len, readings.loops))
             counts["handed out again"] += readings.again
+            counts["never handed out"] += len(set(entries) - {id for loop in readings.loops for id in loop})
 
 
 class _Log(logging.Handler):

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import itertools
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from unittest.mock import patch
 
 from redis.asyncio import Redis
 
 import consuming
-from histories import STREAM, History, Readings, stored_entries
+from histories import STREAM, History, Readings, missing, stored_entries
 from mainflux_events import Backoff, Hooks, Publisher, Subscriber
 from mainflux_events.testing import RedisServer
 from support import wait_until
@@ -24,6 +26,39 @@ MODES: Final[list[Mode]] = ["default"]
 
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
 LATE: Final = 0.5 if sys.gettrace() is None else 2.0
+
+
+@dataclass
+class Tally:
+    """What happened in a run, or in several.
+
+    Attributes:
+        counts: of events, by what became of them.
+        faults: how often each was injected.
+        violations: what should not have happened; empty where all is well.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, history: History, publisher: Publisher, entries: Mapping[str, str]) -> None:
+        """Hold the history of a publisher against what is stored, and count."""
+        name = f"{history.name}: " if history.name else ""
+        self.violations += [f"{name}{each}" for each in history.violations(publisher, entries)]
+        own = history.own(entries)
+        for count in ("accepted", "acknowledged", "dropped", "undelivered", "retries", "reconnects"):
+            self.counts[count] += getattr(publisher.stats, count)
+        self.counts["at risk"] += history.recorder.at_risk
+        self.counts["stored"] += len(own)
+        self.counts["stored again"] += len(own) - len(set(own.values()))
+        self.counts["lost"] += len(missing(history.account(publisher), own))
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.counts += other.counts
+        self.faults += other.faults
+        self.violations += other.violations
+        return self
 
 
 @contextlib.contextmanager

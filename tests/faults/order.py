@@ -6,11 +6,10 @@ import asyncio
 import itertools
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from faults.kit import Mode, stored
+from faults.kit import Mode, Tally, stored
 from faults.proxy import Direction, proxy_to
 from histories import History
 from mainflux_events import Backoff, Publisher
@@ -43,26 +42,7 @@ class Middles:
             self._tail = text[-len(self._accepted_then_refused) + 1 :]
 
 
-@dataclass
-class Flipped:
-    """What came of it.
-
-    Attributes:
-        flips: how often the server changed its mind.
-        refused: attempts that were refused.
-        in_the_middle: how many of them had been accepted in part; or, of their first part, only that was refused.
-        events: how many were published.
-        violations: what should not have happened.
-    """
-
-    flips: int
-    refused: int
-    in_the_middle: int
-    events: int
-    violations: list[str]
-
-
-async def flip(server: RedisServer, code: str, flips: int, mode: Mode) -> Flipped:
+async def flip(server: RedisServer, code: str, flips: int, mode: Mode) -> Tally:
     """Let a server refuse and accept in turn, so often, for a few milliseconds each."""
     history, middles = History(idempotent=mode == "idempotent"), Middles(code)
     async with proxy_to(server) as proxy:
@@ -71,14 +51,12 @@ async def flip(server: RedisServer, code: str, flips: int, mode: Mode) -> Flippe
         async with history.publisher(proxy.url(), backoff=quick, attempt_timeout=5.0) as publisher:
             await _at_full_rate(history, publisher, await _flipper(server, code, flips))
             await publisher.flush(30.0)
-    refused = sum(details.reason.startswith(("OOM", "READONLY")) for details in history.recorder.retries)
-    return Flipped(
-        flips=flips,
-        refused=refused,
-        in_the_middle=middles.accepted_then_refused + middles.refused_then_accepted,
-        events=len(history.accepted),
-        violations=history.violations(publisher, await stored(server)),
-    )
+    tally = Tally()
+    tally.faults[f"flipped to {code}"] = flips
+    tally.add(history, publisher, await stored(server))
+    tally.counts["refused"] = sum(code in details.reason for details in history.recorder.retries)
+    tally.counts["refused in the middle"] = middles.accepted_then_refused + middles.refused_then_accepted
+    return tally
 
 
 async def _flipper(server: RedisServer, code: str, flips: int) -> asyncio.subprocess.Process:
