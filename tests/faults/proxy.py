@@ -28,6 +28,7 @@ class Proxy:
     """Stands between clients and a server. Made by `proxy_to`.
 
     Attributes:
+        port: where it listens, on 127.0.0.1.
         answered: whether what is cut is answered yet.
         connections: those that are open at either end, the oldest first.
         passed: how many bytes went through, in each direction.
@@ -36,7 +37,7 @@ class Proxy:
 
     def __init__(self, server: RedisServer, port: int, tls: ssl.SSLContext | None) -> None:
         self._server = server
-        self._port = port
+        self.port = port
         self._tls = tls
         self._listener: asyncio.Server | None = None
         self._cuts: dict[Direction, int] = {}
@@ -51,13 +52,13 @@ class Proxy:
     def url(self, credentials: str = "", *, host: str = "127.0.0.1") -> str:
         """For clients; `credentials` is `user:password`, percent-encoded."""
         scheme = "redis" if self._tls is None else "rediss"
-        return f"{scheme}://{credentials and f'{credentials}@'}{host}:{self._port}/0"
+        return f"{scheme}://{credentials and f'{credentials}@'}{host}:{self.port}/0"
 
     async def accept(self) -> None:
         """Take connections, as in the beginning."""
         if self._listener is None:
             self._listener = await asyncio.get_running_loop().create_server(
-                self._connect, "127.0.0.1", self._port, ssl=self._tls
+                self._connect, "127.0.0.1", self.port, ssl=self._tls
             )
 
     def refuse(self) -> None:

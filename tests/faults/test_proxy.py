@@ -48,12 +48,8 @@ class Talk:
         await asyncio.wait([asyncio.ensure_future(self.writer.wait_closed())])
 
 
-def port_of(proxy: Proxy) -> int:
-    return int(proxy.url().rpartition(":")[2].partition("/")[0])
-
-
 async def talk_to(proxy: Proxy, **settings: Any) -> Talk:
-    return Talk(*await asyncio.open_connection("127.0.0.1", port_of(proxy), **settings))
+    return Talk(*await asyncio.open_connection("127.0.0.1", proxy.port, **settings))
 
 
 @pytest.fixture

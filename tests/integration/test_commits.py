@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from mainflux_events.testing import RedisServer
 from support import wait_until
 
 KEY = "mainflux:cursor:audit:things"
-CONSUMER = Path(__file__).parent.parent / "killed_consumer.py"
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +43,6 @@ async def commits(client: Redis) -> int:
     """How many commits the server has executed."""
     stats = await client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
-
-
-# --- killed, as hard as can be --------------------------------------------------------------------------------------
 
 
 # --- when -----------------------------------------------------------------------------------------------------------

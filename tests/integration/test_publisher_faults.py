@@ -1,4 +1,4 @@
-"""The publisher and real faults of real servers. After each the history has to add up."""
+"""The publisher and servers that make trouble, beside the faults in `tests/faults`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
@@ -45,28 +45,6 @@ def publisher_of(server: RedisServer, history: History | None = None, **settings
 async def stored(server: RedisServer) -> list[str]:
     async with Redis.from_url(server.url) as client:
         return await stored_ids(client)
-
-
-@contextlib.asynccontextmanager
-async def publishing(history: History, publisher: Publisher) -> AsyncIterator[None]:
-    """Publish all the while, as fast as other tasks allow."""
-
-    async def loop() -> None:
-        while True:
-            history.publish(publisher, 50)
-            await asyncio.sleep(0.001)
-
-    task = asyncio.create_task(loop())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def more_acknowledged(publisher: Publisher, events: int = 500) -> None:
-    before = publisher.stats.acknowledged
-    await wait_until(lambda: publisher.stats.acknowledged > before + events)
 
 
 # --- servers that die, hang, or are not there ---

@@ -1,4 +1,4 @@
-"""What a subscriber does when its server is down, hangs, dies, refuses or is changed under it."""
+"""The subscriber and servers that make trouble, beside the faults in `tests/faults`."""
 
 from __future__ import annotations
 
@@ -98,10 +98,6 @@ async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
 
 
 # --- lost on the way ------------------------------------------------------------------------------------------------
-
-
-async def _cursor_is(client: Redis, id: str) -> bool:
-    return await stored(client, "audit") == id
 
 
 async def test_the_waits_begin_anew_once_a_read_was_answered_on_a_quiet_stream(
