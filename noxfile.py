@@ -58,6 +58,20 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """The tests of faults alone; `-- --fault-seed N` for the random ones of that seed."""
+    install_for_tests(session)
+    session.run("pytest", "tests/faults", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Random faults for as long as one likes: `-- --seconds N --seed S`."""
+    install_for_tests(session)
+    session.run("python", "-m", "faults.soak", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
     """All tests on every supported Python that is on the PATH."""

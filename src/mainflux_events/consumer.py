@@ -51,6 +51,7 @@ class Iteration(AsyncIterator[Event]):
         if place < consumer._stop and not consumer._keeper.turned and monotonic() < consumer._turn_due:
             consumer._place = place + 1
             return consumer._events[place]
+        del self  # the traceback of an error would keep it, and with it this loop
         return await consumer._advance()
 
 

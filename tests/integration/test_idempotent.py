@@ -90,7 +90,7 @@ async def test_the_sequence_outlives_the_publisher_for_a_day(server: RedisServer
 
 
 async def test_two_publishers_of_one_stream_keep_each_its_order(fresh_server: RedisServer) -> None:
-    one, two = History(), History(1_000_000)
+    one, two = History("one-"), History("two-")
     async with (
         publisher_of(fresh_server, one) as first,
         publisher_of(fresh_server, two) as second,
