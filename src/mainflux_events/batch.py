@@ -21,6 +21,9 @@ from .resp import Append, Heads, command
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
+# In place of what a Redis server would say.
+NONSENSE: Final = Refusal("NONSENSE the server sent what is no answer to a batch")
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """What became of the oldest events of a batch; what is not named here is to be sent again.
@@ -102,8 +105,9 @@ class Transactions(Appender):
     def verdict(self, events: int, replies: Sequence[Reply]) -> Verdict:
         if events == 1:
             return _applied(replies)
-        if len(replies) == events + 2 and isinstance(executed := replies[-1], list):
-            return _applied(executed)
+        complete = len(replies) == events + 2
+        if complete and isinstance(executed := replies[-1], list):
+            return _applied(executed) if len(executed) == events else Verdict((), NONSENSE)
         if replies and isinstance(replies[0], Refusal):
             # No transaction was begun, so each event was applied or refused by itself.
             return _applied(replies[1 : events + 1]) if len(replies) > 1 else Verdict((), replies[0])
@@ -112,7 +116,7 @@ class Transactions(Appender):
             if isinstance(reply, Refusal):
                 poisoned = place < events and reply.outlook is Outlook.VALUE
                 return Verdict((), reply, place if poisoned else None)
-        return Verdict(())
+        return Verdict((), NONSENSE if complete else None)
 
 
 def _applied(results: Sequence[Reply]) -> Verdict:
@@ -120,6 +124,7 @@ def _applied(results: Sequence[Reply]) -> Verdict:
     for result in results:
         if isinstance(result, Refusal):
             return Verdict(ids, result, len(ids) if result.outlook is Outlook.VALUE else None)
-        assert isinstance(result, bytes)
+        if not isinstance(result, bytes):
+            return Verdict(ids, NONSENSE)
         ids.append(result)
     return Verdict(ids)

@@ -19,6 +19,7 @@ from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
 from .resp import command
+from .values import text_of
 
 MIB: Final = 1024 * 1024
 
@@ -105,7 +106,7 @@ class Drain:
             refuse_access(reply, self.line.where, f"{name} on {self._stream!r}", rights)
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
-                f"{self.line.where}: the key {self._stream!r} holds a {kind.decode()}, not a stream; "
+                f"{self.line.where}: the key {self._stream!r} holds a {text_of(kind)}, not a stream; "
                 "choose another stream, or rename the key"
             )
 
@@ -115,8 +116,9 @@ class Drain:
             return
         [reply] = await channel.exchange(command("CONFIG", "GET", "proto-max-bulk-len"), 1)
         # Where the user may not ask, the default stands.
-        if isinstance(reply, list) and len(reply) == 2:
-            self.argument_limit = int(reply[1])
+        match reply:
+            case [_, bytes(limit)] if limit.isdigit():
+                self.argument_limit = int(limit)
 
     async def run(self) -> None:
         """Append for ever; once the line is closing, until nothing is left. Cancelled, it leaves the rest."""

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 import msgspec
 
-from .batch import Appender, Verdict
+from .batch import NONSENSE, Appender, Verdict
 from .errors import EncodeError
 from .hooks import SequenceLostDetails
 from .link import Reply
@@ -233,15 +233,20 @@ class Numbered(Appender):
             return Verdict(())  # a batch stays in doubt until the next claim is answered
         [reply] = replies
         if self._claiming:
-            return Verdict((), reply) if isinstance(reply, Refusal) else self._claim_answered(State.of(reply))
-        self._in_doubt = False
+            if isinstance(reply, Refusal):
+                return Verdict((), reply)
+            known = reply is None or isinstance(reply, bytes)
+            return self._claim_answered(State.of(reply)) if known else Verdict((), NONSENSE)
         if isinstance(reply, Refusal):
+            self._in_doubt = False
             return self._refused(reply)
-        stored, error = reply if isinstance(reply, list) else (reply, None)
+        stored, error = reply if isinstance(reply, list) and len(reply) == 2 else (reply, None)
         state = State.of(stored)
-        assert state is not None
+        if state is None or not 0 < state.appended - self._appended <= min(len(self._batch), len(state.ids)):
+            return Verdict((), NONSENSE)  # it stays in doubt
+        self._in_doubt = False
         ids = self._advance(state)
-        if error is None:
+        if not isinstance(error, bytes):
             return Verdict(ids)
         return self._refused(Refusal(error.decode("utf-8", "replace")), ids)
 

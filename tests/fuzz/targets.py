@@ -20,6 +20,7 @@ from mainflux_events.channel import Channel, Reply
 from mainflux_events.errors import DecodeError, EncodeError, EventsError
 from mainflux_events.events import Action, UnknownAction
 from mainflux_events.hooks import Observers
+from mainflux_events.idempotent import Numbered
 from mainflux_events.refusals import LONGEST, Refusal
 from mainflux_events.resp import Append, command
 from mainflux_events.sieve import Sieve
@@ -318,6 +319,7 @@ async def _replies(data: bytes) -> None:
         assert len(found) == wanted if not ended else len(found) < wanted
         for reply in found:
             _is_bounded(reply)
+        _is_no_answer_or_a_good_one(found, wanted)
 
 
 def _is_bounded(reply: Any) -> None:
@@ -329,6 +331,26 @@ def _is_bounded(reply: Any) -> None:
         assert reply is None or isinstance(
             reply, bytes | int | float | list | dict | str | hiredis.PushNotification
         )
+
+
+def _is_no_answer_or_a_good_one(found: list[Reply], wanted: int) -> None:
+    """To a batch that has so many replies: no more is acknowledged than was sent, and nothing is passed over."""
+    if wanted in (2, 3):
+        return  # no batch has
+    transactions, events = Transactions("things", None), max(1, wanted - 2)
+    verdict = transactions.verdict(events, found)
+    assert len(verdict.acknowledged) <= events
+    if len(found) == wanted:
+        assert verdict.refusal or len(verdict.acknowledged) == events, (
+            "it would be sent again at once, for ever"
+        )
+    numbered = Numbered("things", None)
+    batch = [pack_raw([(b"operation", b"thing.remove")], numbered.heads)]
+    for replies in ([b"1 1 0"], found[:1]):  # to a claim, and then to a batch
+        numbered.payload(batch)
+        verdict = numbered.verdict(1, replies)
+        assert len(verdict.acknowledged) <= 1
+    assert not found or verdict.acknowledged or verdict.refusal
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
