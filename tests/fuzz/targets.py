@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Final
 
 import hiredis
@@ -162,16 +162,19 @@ def entries(data: bytes) -> None:
         batch.append([b"%d-1" % number, fields if len(fields) % 2 == 0 else [*fields, b""]])
     events = [_read(id, fields) for id, fields in batch]
     _are_read_alike(batch, events)
-    for skips, wanted in ((True, None), (True, [ThingCreated]), (False, None), (False, [ThingCreated])):
-        sieve = Sieve(wanted, "skip" if skips else "yield", Observers(()))
-        found, looked_at = [], 0
+    for skips, wanted, kept in product((True, False), (None, [ThingCreated]), (True, False)):
+        sieve = Sieve(wanted, "skip" if skips else "yield", Observers(()), dead_letters=kept)
+        found: list[Event] = []
+        looked_at = dead = 0
         while looked_at < len(batch):
-            passed, run = sieve.sift("things", batch[looked_at:])
-            assert passed + len(run) > 0, "an endless loop"
-            looked_at += passed + len(run)
+            passed, run, error = sieve.sift("things", batch[looked_at:])
+            dead += error is not None
+            assert passed + len(run) + (error is not None) > 0, "an endless loop"
+            looked_at += passed + len(run) + (error is not None)
             found += run
         assert looked_at == len(batch)
-        assert len(found) + sieve.skipped + sieve.given_up == len(batch)
+        assert len(found) + sieve.skipped + sieve.given_up + dead == len(batch)
+        assert (sieve.given_up if kept else dead) == 0
         expected = [event for event in events if _comes(event, skips, wanted)]
         assert found == expected
         assert [event.id for event in found] == [event.id for event in expected]

@@ -133,7 +133,6 @@ NO_ANSWERS = {
 # And one, as a script has it.
 NO_ANSWER = {
     "a number": b":1\r\n",
-    "a text": b"+OK\r\n",
     "nothing in an array": b"*0\r\n",
     "a number in an array": b"*2\r\n:1\r\n:2\r\n",
     "IDs out of nowhere": b"$25\r\n1 1 999 1526919030474-0+1\r\n",
