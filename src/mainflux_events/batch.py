@@ -61,9 +61,9 @@ class Appender(ABC):
 
     @abstractmethod
     def probe(self) -> tuple[bytes, Sequence[str]]:
-        """Commands that append nothing and are refused where rights are missing, and what each of them is called.
+        """Commands that append nothing and are refused where rights are missing; and what each is, and on which key.
 
-        Those without a name are refused in any case.
+        Those that are refused in any case have no name.
         """
 
     @abstractmethod
@@ -92,7 +92,8 @@ class Transactions(Appender):
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
         # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
         xadd = command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
-        return _MULTI + xadd + command("XADD") + _EXEC, ("MULTI", "XADD", "", "EXEC")
+        on = f"on {self._stream!r}"
+        return _MULTI + xadd + command("XADD") + _EXEC, (f"MULTI {on}", f"XADD {on}", "", f"EXEC {on}")
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         if len(batch) == 1:
