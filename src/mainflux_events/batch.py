@@ -41,15 +41,18 @@ class Verdict(msgspec.Struct, frozen=True):
 class Appender(ABC):
     """One way to append batches: what to send, and what the replies mean. It waits for nothing.
 
-    Attributes:
+    Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
+
+    Attributes:
         epochs: how often something that it keeps at the server had to be begun anew.
     """
 
-    heads: Heads
-    rights: str
-    epochs: int = 0
+    def __init__(self, heads: Heads, rights: str) -> None:
+        self.heads: Heads = heads
+        self.rights: str = rights
+        self.epochs: int = 0
 
     @property
     def in_doubt(self) -> bool:
@@ -84,8 +87,7 @@ class Transactions(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None) -> None:
-        self.heads = Append(stream, max_len)
-        self.rights = "+xadd +multi +exec on the stream's key"
+        super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
         self._stream = stream
 
     def probe(self) -> tuple[bytes, Sequence[str]]:

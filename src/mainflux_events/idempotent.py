@@ -167,8 +167,9 @@ class Numbered(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.heads = Counted()
-        self.rights = f"+xadd +eval +evalsha +get +set on the stream's key and on {SEQUENCES!r}"
+        super().__init__(
+            Counted(), f"+xadd +eval +evalsha +get +set on the stream's key and on {SEQUENCES!r}"
+        )
         self.key: str = sequence_key(secrets.token_hex(8), stream)
         self._stream = stream
         self._clock = clock
