@@ -44,15 +44,16 @@ class Appender(ABC):
     Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
-
-    Attributes:
-        epochs: how often something that it keeps at the server had to be begun anew.
     """
 
     def __init__(self, heads: Heads, rights: str) -> None:
         self.heads: Heads = heads
         self.rights: str = rights
-        self.epochs: int = 0
+
+    @property
+    def epochs(self) -> int:
+        """How often what it keeps at the server had to be begun anew."""
+        return 0
 
     @property
     def in_doubt(self) -> bool:

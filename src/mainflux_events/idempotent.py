@@ -173,6 +173,7 @@ class Numbered(Appender):
         self.key: str = sequence_key(secrets.token_hex(8), stream)
         self._stream = stream
         self._clock = clock
+        self._epochs = 0
         self._kept_ms = int(KEPT * 1000)
         keys = bulks(2, stream, self.key)
         self._by_text = bulks("EVAL", APPEND_SCRIPT) + keys
@@ -193,6 +194,10 @@ class Numbered(Appender):
         # Whether a claim was sent last, and when.
         self._claiming = False
         self._sent = clock()
+
+    @property
+    def epochs(self) -> int:
+        return self._epochs
 
     @property
     def in_doubt(self) -> bool:
@@ -280,7 +285,7 @@ class Numbered(Appender):
         # Nothing is lost with the one that was never used, or not for so long.
         spared = found is None and not unknown and (self._ran_out or not self._appended)
         if self._appended or not spared:
-            self.epochs += 1
+            self._epochs += 1
         self._adopt(state or State(self._claim if self._claimed else 0, 0, ()))
         self._batch = ()  # what is sent again has other numbers
         return Verdict((), lost=None if spared else lost)
