@@ -44,15 +44,19 @@ class Verdict(msgspec.Struct, frozen=True):
 class Appender(ABC):
     """One way to append batches: what to send, and what the replies mean. It waits for nothing.
 
-    Attributes:
+    Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
-        epochs: how often something that it keeps at the server had to be begun anew.
     """
 
-    heads: Heads
-    rights: str
-    epochs: int = 0
+    def __init__(self, heads: Heads, rights: str) -> None:
+        self.heads: Heads = heads
+        self.rights: str = rights
+
+    @property
+    def epochs(self) -> int:
+        """How often what it keeps at the server had to be begun anew."""
+        return 0
 
     @property
     def in_doubt(self) -> bool:
@@ -64,9 +68,9 @@ class Appender(ABC):
 
     @abstractmethod
     def probe(self) -> tuple[bytes, Sequence[str]]:
-        """Commands that append nothing and are refused where rights are missing, and what each of them is called.
+        """Commands that append nothing and are refused where rights are missing; and what each is, and on which key.
 
-        Those without a name are refused in any case.
+        Those that are refused in any case have no name.
         """
 
     @abstractmethod
@@ -87,15 +91,15 @@ class Transactions(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None) -> None:
-        self.heads = Append(stream, max_len)
-        self.rights = "+xadd +multi +exec on the stream's key"
+        super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
         self._stream = stream
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
         # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
         xadd = command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
-        return _MULTI + xadd + command("XADD") + _EXEC, ("MULTI", "XADD", "", "EXEC")
+        on = f"on {self._stream!r}"
+        return _MULTI + xadd + command("XADD") + _EXEC, (f"MULTI {on}", f"XADD {on}", "", f"EXEC {on}")
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         if len(batch) == 1:

@@ -99,11 +99,12 @@ class Drain:
             if not name or not isinstance(reply, Refusal):
                 continue
             if reply.text.startswith("ERR unknown command"):
+                word = name.partition(" ")[0]
                 raise ConfigError(
-                    f"{self.line.where}: the server does not know {name}, which publishing needs"
+                    f"{self.line.where}: the server does not know {word}, which publishing needs"
                 )
             rights = f"publishing needs the rights {self._appender.rights}"
-            refuse_access(reply, self.line.where, f"{name} on {self._stream!r}", rights)
+            refuse_access(reply, self.line.where, name, rights)
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
                 f"{self.line.where}: the key {self._stream!r} holds a {text_of(kind)}, not a stream; "

@@ -63,7 +63,10 @@ class DroppedDetails(LostDetails, frozen=True):
 
 
 class UndeliveredDetails(LostDetails, frozen=True):
-    """The server refused the event for good, or the publisher closed before it was acknowledged."""
+    """The server refused the event for good, or the publisher closed before it was acknowledged.
+
+    Or nobody knows whether it was appended, and an idempotent publisher may not try again.
+    """
 
 
 class RetryingDetails(msgspec.Struct, frozen=True):

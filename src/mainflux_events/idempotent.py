@@ -33,6 +33,9 @@ from .resp import Heads, bulk, bulk_strings, bulks, command
 KEPT: Final = 24 * 3600.0
 SURELY: Final = 0.9
 
+# The keys that all sequences have.
+SEQUENCES: Final = "mainflux:publisher:*"
+
 # Lua takes 8,000 values on its stack.
 MOST_VALUES: Final = 7_800
 
@@ -95,13 +98,6 @@ return refused and {found, refused.err} or found
 # The command, the script, how many keys, the two, the place in the sequence, ms, MAXLEN.
 _OTHER_ARGUMENTS: Final = 8
 _SHA: Final = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-# Tries every right that the other two need, and changes nothing: there is no sequence yet, and the ID is refused.
-PROBE_SCRIPT: Final = """
-redis.call('GET', KEYS[2])
-redis.call('SET', KEYS[2], '', 'XX', 'PX', '1')
-return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '0-0', 'probe', '')
-"""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -171,11 +167,13 @@ class Numbered(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.heads: Counted = Counted()
-        self.rights = "+xadd +eval +evalsha +get +set on the stream's key and on 'mainflux:publisher:*'"
+        super().__init__(
+            Counted(), f"+xadd +eval +evalsha +get +set on the stream's key and on {SEQUENCES!r}"
+        )
         self.key: str = sequence_key(secrets.token_hex(8), stream)
         self._stream = stream
         self._clock = clock
+        self._epochs = 0
         self._kept_ms = int(KEPT * 1000)
         keys = bulks(2, stream, self.key)
         self._by_text = bulks("EVAL", APPEND_SCRIPT) + keys
@@ -198,6 +196,10 @@ class Numbered(Appender):
         self._sent = clock()
 
     @property
+    def epochs(self) -> int:
+        return self._epochs
+
+    @property
     def in_doubt(self) -> bool:
         return self._in_doubt
 
@@ -210,8 +212,17 @@ class Numbered(Appender):
         self._claimed = self._script_known = False
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
-        text = command("EVAL", PROBE_SCRIPT, 2, self._stream, self.key)
-        return text + command("EVALSHA", "0" * 40, 0), ("EVAL", "EVALSHA")
+        # What the scripts call is refused as it would be within them. There is no sequence yet, so nothing is set, and
+        # this XADD's ID is refused.
+        commands = {
+            "GET": command("GET", self.key),
+            "SET": command("SET", self.key, "", "XX", "PX", 1),
+            "XADD": command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", ""),
+            "EVAL": command("EVAL", "return 0", 0),
+            "EVALSHA": command("EVALSHA", "0" * 40, 0),
+        }
+        keys = dict.fromkeys(commands, self._stream) | dict.fromkeys(("GET", "SET"), SEQUENCES)
+        return b"".join(commands.values()), [f"{name} on {key!r}" for name, key in keys.items()]
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         self._claiming = not self._claimed or self._ran_out
@@ -279,7 +290,7 @@ class Numbered(Appender):
         # Nothing is lost with the one that was never used, or not for so long.
         spared = found is None and not unknown and (self._ran_out or not self._appended)
         if self._appended or not spared:
-            self.epochs += 1
+            self._epochs += 1
         self._adopt(state or State(self._claim if self._claimed else 0, 0, ()))
         self._batch = ()  # what is sent again has other numbers
         return Verdict((), lost=None if spared else lost)

@@ -12,7 +12,8 @@ class PublisherStats(msgspec.Struct, frozen=True):
         accepted: taken into the buffer, or dropped instead.
         acknowledged: Redis has said that it appended them.
         dropped: given up because the buffer was full.
-        undelivered: given up because the server refused them for good, or the publisher closed.
+        undelivered: given up because the server refused them for good, the publisher closed, or nobody knows whether
+            they were appended and `idempotent` forbids to try again.
         buffered: waiting for their turn.
         in_flight: sent, or being sent, and not acknowledged.
         retries: attempts that failed and were made again.

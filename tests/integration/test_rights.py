@@ -21,7 +21,7 @@ from support import wait_until
 DOCS = Path(__file__).parents[2] / "docs"
 STREAM = "mainflux.things"  # the pages'
 SHORT = Backoff(initial=0.01, maximum=0.05)
-SIDES = {"publisher": "publishing", "audit": "subscribing"}
+SIDES = {"publisher": "publishing", "once": "publishing", "audit": "subscribing"}
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,11 @@ async def url_of(server: RedisServer, user: str, *without: str) -> str:
 
 async def starting(url: str) -> Publisher | Subscriber:
     """Start the side that the user of a URL is for."""
-    publishes = url.startswith("unix://publisher:")
-    side = Publisher(url, STREAM, backoff=SHORT) if publishes else Subscriber(url, STREAM, "audit")
+    side: Publisher | Subscriber
+    if url.startswith("unix://audit:"):
+        side = Subscriber(url, STREAM, "audit")
+    else:
+        side = Publisher(url, STREAM, backoff=SHORT, idempotent=url.startswith("unix://once:"))
     await side.start()
     return side
 
@@ -66,14 +69,17 @@ async def refused_commands(server: RedisServer) -> set[bytes]:
 SAYS_WHAT_IT_IS = {b"client", b"client|setinfo"}
 
 
-async def test_the_listed_rights_are_enough_to_publish(fresh_server: RedisServer) -> None:
+@pytest.mark.parametrize(("user", "idempotent"), [("publisher", False), ("once", True)])
+async def test_the_listed_rights_are_enough_to_publish(
+    user: str, idempotent: bool, fresh_server: RedisServer
+) -> None:
     history = histories.History()
-    url = await url_of(fresh_server, "publisher")
-    async with Publisher(url, STREAM, hooks=history.recorder) as publisher:
+    url = await url_of(fresh_server, user)
+    async with Publisher(url, STREAM, hooks=history.recorder, idempotent=idempotent) as publisher:
         for size in (1, 1, 1000):
             history.publish(publisher, size)
             await publisher.flush(2.0)
-        await fresh_server.command("CLIENT", "KILL", "USER", "publisher")
+        await fresh_server.command("CLIENT", "KILL", "USER", user)
         history.publish(publisher, 100)
         await publisher.flush(2.0)
     async with Redis.from_url(fresh_server.url) as client:
@@ -104,7 +110,7 @@ async def test_the_listed_rights_are_enough_to_subscribe(fresh_server: RedisServ
 
 
 # What a missing right shows in only later.
-LATER = {("publisher", "+type"), ("audit", "+type"), ("audit", "+evalsha")}
+LATER = {*((user, "+type") for user in SIDES), ("audit", "+evalsha")}
 
 
 @pytest.mark.parametrize(("user", "right"), [each for each in rights("+") if each not in LATER])
