@@ -77,7 +77,8 @@ async def test_2_an_event_whose_handler_was_cancelled_is_not_counted_as_handled(
 async def test_3_the_cursor_follows_each_event(server: RedisServer, client: Redis) -> None:
     """The reference stores the cursor once a batch, so that up to a hundred events come again after a kill.
 
-    `tests/faults/test_handlers.py` kills a process; this looks at what is stored while each handler of one batch is at work.
+    `tests/faults/test_handlers.py` kills a process; this looks at what is stored while each handler of one batch is
+    at work.
     """
     ids = await append(client, *(f"t{number}" for number in range(100)))
     seen: list[str | None] = []
