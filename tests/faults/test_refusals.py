@@ -96,9 +96,10 @@ async def test_oom_readonly_noreplicas_handlers_go_on_and_the_cursor_is_stored_l
         await wait_until(lambda: handled)
         await fresh_server.command(*begin.split())
         await wait_until(lambda: len(handled) == 300)
-        await wait_until(lambda: [each.id for each in seen.of("cursor_not_saved")][-1:] == [ids[-1]])
-        assert code in seen.of("cursor_not_saved")[-1].reason
-        assert await cursor(direct) != ids[-1]
+        if fresh_server.version >= (7,) or code != "NOREPLICAS":  # before, scripts wrote all the same
+            await wait_until(lambda: [each.id for each in seen.of("cursor_not_saved")][-1:] == [ids[-1]])
+            assert code in seen.of("cursor_not_saved")[-1].reason
+            assert await cursor(direct) != ids[-1]
         await fresh_server.command(*end.split())
         await until_stored(direct, ids[-1])
         task.cancel()
@@ -172,7 +173,7 @@ async def test_noauth_wrongpass_at_run_time_publisher(
     assert publisher.stats.acknowledged == count
     last = history.recorder.retries[-1]
     assert last.wait >= LONGEST_WAIT / 2
-    wanted = {"NOAUTH": "unauthenticated multibulk length", "WRONGPASS": "check the user and the password"}
+    wanted = {"NOAUTH": "uthenticat", "WRONGPASS": "check the user and the password"}
     assert wanted[code] in last.reason
     no_secret(history.recorder.retries, caplog.text)
 
