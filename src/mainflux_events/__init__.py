@@ -29,8 +29,10 @@ from .errors import (
     EncodeError,
     EventsError,
     HandlerFailed,
+    LeaseLost,
     NotStarted,
     PublisherClosed,
+    SubscriberBusy,
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
@@ -61,6 +63,7 @@ __all__ = [
     "Hooks",
     "Identity",
     "Lag",
+    "LeaseLost",
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
@@ -73,6 +76,7 @@ __all__ = [
     "PublisherStats",
     "Retry",
     "Subscriber",
+    "SubscriberBusy",
     "SubscriberStats",
     "ThingCreated",
     "ThingGroupAndProfileUpdated",

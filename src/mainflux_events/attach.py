@@ -29,11 +29,9 @@ async def attach(
         AccessRefused, ConfigError: the user may not read, or a key holds something else than a stream.
         Disconnected, Refusal: what may pass.
     """
-    await _check_readable(cursors, reading, where)
-    stored = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
-    for cursor, reply in zip(cursors, stored, strict=True):
-        _refuse_access(reply, where, f"GET on {cursor.key!r}")
-        id = stored_cursor(cursor.key, reply)
+    stored = await look(cursors, reading, storing, where)
+    for cursor, found in zip(cursors, stored, strict=True):
+        id = found
         if id is None:
             id = resolve_start(start, await _last_id(cursor, reading, where), datetime.now(UTC))
             id = await _store_first(cursor, id, storing, where)
@@ -41,6 +39,18 @@ async def attach(
             [again] = await storing.exchange(cursor.same_commit(id), 1)
             _refuse_access(again, where, _storing(cursor))
         cursor.attach(id)
+
+
+async def look(cursors: Sequence[Cursor], reading: Channel, storing: Channel, where: str) -> list[str | None]:
+    """The stored cursors, None where there is none. For those who only look: nothing is changed.
+
+    Raises what `attach` does.
+    """
+    await _check_readable(cursors, reading, where)
+    stored = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
+    for cursor, reply in zip(cursors, stored, strict=True):
+        _refuse_access(reply, where, f"GET on {cursor.key!r}")
+    return [stored_cursor(cursor.key, reply) for cursor, reply in zip(cursors, stored, strict=True)]
 
 
 async def ask_lag(cursor: Cursor, link: Link, patience: float) -> Lag:

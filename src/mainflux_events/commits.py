@@ -42,6 +42,7 @@ class Committer:
         patience: seconds that the server may be silent while an answer is due.
         observers: who is told.
         settle: has what is handled so far passed to `finished`; gives whether there is more to come of it.
+        fenced: told that a commit was refused for want of the lease.
 
     Attributes:
         turned: whether the event loop has turned since the last commit, or since the subscriber itself gave it a turn:
@@ -54,6 +55,7 @@ class Committer:
         cursors: Sequence[Cursor],
         policy: Commit,
         settle: Callable[[], bool],
+        fenced: Callable[[], None],
         *,
         backoff: Backoff,
         patience: float,
@@ -80,6 +82,7 @@ class Committer:
         self._troubled = asyncio.Event()
         self._settled = asyncio.Event()
         self._settle_finished = settle
+        self._fenced = fenced
         self._pending = 0
         self._timer: asyncio.TimerHandle | None = None
         # The cursors of each unanswered write.
@@ -178,6 +181,8 @@ class Committer:
                     self._script_known, self._held_back = False, True
                 else:
                     self._suffer(reply)
+                    if reply.code == "FENCED":
+                        self._fenced()
             elif found is not None:
                 self._report_conflict(cursor, found)
         if self._unanswered:
@@ -234,7 +239,7 @@ class Committer:
                 self._report_conflict(cursor, found)
 
     async def flush(self, timeout: float) -> None:
-        """Store what is handled, and wait until it is stored.
+        """Store what is handled, and wait until it is stored, or this committer is done with.
 
         Raises:
             TimeoutError: it could not be stored in this time.
@@ -257,6 +262,7 @@ class Committer:
         """End the connection, of a committer that does not run any more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._settled.set()
         await self._line.disconnect()
 
     def close(self) -> None:

@@ -128,8 +128,11 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 # Moves a cursor, and never back: KEYS the cursor; ARGV what is expected there ("" for nothing, and never behind the
 # new ID), and the new ID. Gives nil where the expected was found, else what was found. What is no ID is left alone and
 # refused, and where nothing is expected, anything is left alone. IDs are compared as padded strings, for Lua's numbers
-# are doubles.
+# are doubles. Where it is fenced, KEYS and ARGV also have the lease and its token, without which nothing is moved.
 COMMIT_SCRIPT: Final = """
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[3] then
+  return redis.error_reply('FENCED the lease of this name is held by another subscriber, or by none')
+end
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] and found ~= '' then
   redis.call('SET', KEYS[1], ARGV[2])
@@ -191,9 +194,19 @@ class Cursor:
         self._handled = self._stored = self._sent = self._expected = b""
         self._unanswered: deque[bytes] = deque()
         self._late: frozenset[bytes] = frozenset()
-        packed = bulk(b"1") + bulk(self.key.encode())
-        self._by_sha = b"*6\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
-        self._by_text = b"*6\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+        self._pack()
+
+    def fence(self, lease: str, token: str) -> None:
+        """From now on, nothing is stored unless this key holds this token."""
+        self._pack((lease,), (token,))
+
+    def _pack(self, more_keys: tuple[str, ...] = (), more_arguments: tuple[str, ...] = ()) -> None:
+        keys = [str(1 + len(more_keys)), self.key, *more_keys]
+        size = b"*%d\r\n" % (2 + len(keys) + 2 + len(more_arguments))
+        packed = b"".join(bulk(each.encode()) for each in keys)
+        self._by_sha = size + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
+        self._by_text = size + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+        self._rest = b"".join(bulk(each.encode()) for each in more_arguments)
 
     def first_commit(self, id: str) -> bytes:
         """The command that stores an ID where nothing is stored yet."""
@@ -237,7 +250,7 @@ class Cursor:
 
     def _command(self, expected: bytes, id: bytes, *, by_text: bool) -> bytes:
         head = self._by_text if by_text else self._by_sha
-        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (head, len(expected), expected, len(id), id)
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(expected), expected, len(id), id, self._rest)
 
     def answered(self, reply: Reply) -> str | None:
         """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
@@ -263,6 +276,12 @@ class Cursor:
     def _expect_stored(self) -> None:
         # Where somebody else is ahead, what is stored is not expected: it would be replaced by what is behind it.
         self._expected = FIRST.encode() if _behind(self._handled, self._stored) else self._stored
+
+    def is_behind(self, reply: Reply) -> bool:
+        """Whether the reply to GET says that somebody else has handled more."""
+        if not isinstance(reply, bytes) or parse_id(reply.decode("ascii", "replace")) is None:
+            return False
+        return bool(self._handled) and _behind(self._handled, reply)
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.

@@ -18,8 +18,11 @@ class Outlook(Enum):
 
 
 # By the first word of the reply. OOM and the like end by themselves; a demoted master and a moved slot are found
-# again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event.
-_PASSING = frozenset({"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG"})
+# again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event. FENCED is said
+# by the script of commits.
+_PASSING = frozenset(
+    {"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG", "FENCED"}
+)
 _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED"})
 
 # Replies of the class ERR, by their beginning.

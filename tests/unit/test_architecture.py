@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats"],
+    ["_version", "errors", "resp", "stats", "slots", "gate"],
     ["events"],
     ["actions"],
     ["values"],
@@ -26,10 +26,10 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals"],
     ["channel"],
     ["link"],
-    ["cursor", "batch", "ledger", "line"],
-    ["lifecycle", "drain", "attach", "sieve", "tasks", "dispatch"],
+    ["cursor", "batch", "ledger", "line", "lease"],
+    ["lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "holding"],
     ["intake"],
-    ["commits", "reader"],
+    ["commits", "reader", "tenure"],
     ["consumer"],
     ["publisher", "subscriber"],
     [""],
