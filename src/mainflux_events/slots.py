@@ -15,7 +15,7 @@ def slot(key: str) -> int:
 
 
 def beside(key: str, beginning: str) -> str:
-    """A key of its own for each key, with this beginning, and in the same slot.
+    """Another key for this one, in the same slot. No two keys have the same one, unless they begin with a brace.
 
     Args:
         key: any key but the empty one.

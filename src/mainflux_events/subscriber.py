@@ -109,7 +109,7 @@ class Subscriber(Consumer):
         """
         self._check_started()
         instance("commit", event, Event)
-        if not self._parts:
+        if self._tenure is not None and not self._tenure.reading:
             raise LeaseLost(self.name)
         self._settle_finished()
         if self._in_hand:
@@ -271,11 +271,11 @@ class Subscriber(Consumer):
         for task in self._tasks:
             task.remove_done_callback(self._ended)
         self._abandon()
+        self._cursors = self._new_cursors()
+        self._committers, self._committing = {}, []
         await end(self._tasks)
         self._intake.clear()  # of what came in the meantime
         await conclude([part.disconnect() for part in self._parts])
-        self._cursors = self._new_cursors()
-        self._committers, self._committing = {}, []
         self._parts, self._tasks = [], []
 
     async def aclose(self) -> None:
