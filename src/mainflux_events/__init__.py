@@ -31,10 +31,12 @@ from .errors import (
     EncodeError,
     EventsError,
     HandlerFailed,
+    LeaseLost,
     NotStarted,
     PublisherClosed,
     StreamGap,
     StreamReset,
+    SubscriberBusy,
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
@@ -71,6 +73,7 @@ __all__ = [
     "Hooks",
     "Identity",
     "Lag",
+    "LeaseLost",
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
@@ -86,6 +89,7 @@ __all__ = [
     "StreamGap",
     "StreamReset",
     "Subscriber",
+    "SubscriberBusy",
     "SubscriberStats",
     "ThingCreated",
     "ThingGroupAndProfileUpdated",

@@ -43,6 +43,7 @@ class Committer:
         patience: seconds that the server may be silent while an answer is due.
         observers: who is told.
         settle: has what is handled so far passed to `finished`; gives whether there is more to come of it.
+        fenced: told that a commit was refused for want of the lease.
 
     Attributes:
         turned: whether the event loop has turned since the last commit, or since the subscriber itself gave it a turn:
@@ -55,6 +56,7 @@ class Committer:
         cursors: Sequence[Cursor],
         policy: Commit,
         settle: Callable[[], bool],
+        fenced: Callable[[], None],
         *,
         backoff: Backoff,
         patience: float,
@@ -81,6 +83,7 @@ class Committer:
         self._troubled = asyncio.Event()
         self._settled = asyncio.Event()
         self._settle_finished = settle
+        self._fenced = fenced
         self._pending = 0
         self._timer: asyncio.TimerHandle | None = None
         # The cursors of each unanswered write.
@@ -196,6 +199,8 @@ class Committer:
                     self._script_known, self._held_back = False, True
                 else:
                     self._suffer(reply)
+                    if reply.code == "FENCED":
+                        self._fenced()
             elif found is not None:
                 self._report_conflict(cursor, found)
         if self._unanswered:
@@ -252,7 +257,10 @@ class Committer:
                 self._report_conflict(cursor, found)
 
     async def flush(self, timeout: float | None) -> None:
-        """Store what is handled, and wait until it is stored, for so many seconds at most.
+        """Store what is handled, and wait until it is stored, or this committer is done with.
+
+        Args:
+            timeout: seconds to wait at most.
 
         Raises:
             TimeoutError: it could not be stored in this time.
@@ -275,6 +283,7 @@ class Committer:
         """End the connection, of a committer that does not run any more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._settled.set()
         await self._line.disconnect()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from anyio.abc import TaskStatus
 from .dispatch import Dispatch, Handler, OnFailure
 from .errors import EventsError, NotStarted, StreamGap, StreamReset
 from .events import Action, Event
+from .gate import Gate
 from .hooks import Hooks, Observers, logger
 from .intake import Intake, Keeper, Run
 from .lifecycle import Lifecycle
@@ -27,7 +28,7 @@ from .notices import Notices, OnGap
 from .policies import DeadLetters, Retry
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
-from .writer import DeadLetterWriter
+from .writer import DeadLetterWriter, Fenced
 
 # How many events may be handed out, and for how long, before the event loop gets a turn.
 TURN_EVENTS: Final = 64
@@ -81,6 +82,7 @@ class Consumer(Lifecycle):
         self._notices = Notices(on_gap, self._observers)
         self._sieve = Sieve(actions, on_unknown, self._observers, dead_letters is not None)
         self._intake = Intake(self._sieve)
+        self._gate = Gate()
         self._state: Literal["new", "started", "closed"] = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
         # The run that is being handed out: up to which place that is done, and up to which its keeper knows that they
@@ -201,6 +203,10 @@ class Consumer(Lifecycle):
                 await self._turn()
             if self._state == "closed":
                 raise StopAsyncIteration
+            if self._turn_due > self._gate.until:
+                # Until the turn is due, events are handed out without another look at the gate.
+                await self._waiting(self._gate.news())
+                continue
             if self._place < len(self._events):
                 self._stop = len(self._events)
                 self._place += 1
@@ -252,8 +258,10 @@ class Consumer(Lifecycle):
         entry = run.entries[run.passed + place - 1]
         try:
             buried = await self._writer.write(run.track, entry, error, attempts, run.keeper)
-        except TimeoutError:
+        except (TimeoutError, Fenced):
             return
+        if self._run is not run:
+            return  # it was abandoned meanwhile
         if not buried:
             self._given_up += 1
             id, stream = entry[0].decode(), run.track.stream
@@ -290,6 +298,14 @@ class Consumer(Lifecycle):
         self._finished += place - begins
         run.keeper.finished(run.track, run.entries[run.passed + begins : run.passed + place])
 
+    def _abandon(self) -> None:
+        """Forget what was fetched, and the event in hand: it comes again."""
+        self._settle_finished()
+        self._run = None
+        self._events = []
+        self._place = self._kept = self._stop = 0
+        self._intake.clear()
+
     def _settle_finished(self) -> bool:
         """Those before the event in hand are finished. Gives whether there is one in hand."""
         if not self._in_hand:
@@ -323,6 +339,7 @@ class Consumer(Lifecycle):
         """Nothing is handed out any more, and who waits is told."""
         self._state = "closed"
         self._stop = 0
+        self._gate.wake()
         self._intake.inbox.put_nowait(None)
 
     def _check_started(self) -> None:

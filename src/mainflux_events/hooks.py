@@ -74,7 +74,7 @@ class RetryingDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what was attempted: "append", "read", "commit" or "dead_letter".
+        what: what was attempted: "append", "read", "commit", "dead_letter" or "lease".
         attempt: how many attempts of this trouble have failed.
         wait: seconds until the next one.
         reason: why it failed.
@@ -92,7 +92,7 @@ class ReconnectedDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what the connection is for: "append", "read", "commit" or "dead_letter".
+        what: what the connection is for: "append", "read", "commit", "dead_letter" or "lease".
     """
 
     stream: str
@@ -229,19 +229,21 @@ class CursorNotSavedDetails(msgspec.Struct, frozen=True):
 
 
 class LeaseLostDetails(msgspec.Struct, frozen=True):
-    """Somebody else moved the cursor: two readers of one name, or an operator.
+    """Somebody else moved the cursor: two readers of one name, or an operator. Or, exclusive, another one reads now.
 
     Attributes:
         stream: the stream.
         key: the cursor's key.
         id: the entry that this subscriber has handled.
-        found: what was stored instead of what this subscriber stored last.
+        found: what is stored; in the first case, instead of what this subscriber stored last.
+        stopped: whether this subscriber has stopped to read, which is the second case.
     """
 
     stream: str
     key: str
     id: str
     found: str
+    stopped: bool = False
 
 
 class Hooks:
@@ -285,7 +287,7 @@ class Hooks:
         """A cursor could not be stored."""
 
     def lease_lost(self, details: LeaseLostDetails) -> None:
-        """Somebody else moved the cursor."""
+        """Somebody else moved the cursor, or reads instead."""
 
 
 class Occasionally:

@@ -141,6 +141,14 @@ class Intake:
             del part.entries[:looked_at]
         return Run(part, entries[:looked_at], passed, events, unreadable)
 
+    def clear(self) -> None:
+        """Forget all that was fetched."""
+        self._parts.clear()
+        for _ in range(self.inbox.qsize()):
+            item = self.inbox.get_nowait()
+            if not isinstance(item, Batch):
+                self.inbox.put_nowait(item)
+
     async def refill(self) -> bool:
         """Wait for the next batch. Gives whether there is one; there is none when all is over.
 

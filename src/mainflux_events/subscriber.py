@@ -1,22 +1,24 @@
 """Subscribing: read ahead, decode, hand out, commit.
 
-One background task reads, one gets over the troubles of the connection that stores the cursors. What is in between,
-decoding, handing out and committing, happens in the task that iterates.
+One background task reads, one gets over the troubles of the connection that stores the cursors, and one holds the
+leases, where there are some. What is in between, decoding, handing out and committing, happens in the task that
+iterates.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final, Literal
+from collections.abc import Coroutine, Iterable
+from time import monotonic
+from typing import Any, Final, Literal, TypeAlias
 
 import anyio
 
-from .attach import ask_lag, attach
+from .attach import ask_lag, attach, look
 from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, padded
-from .errors import ConfigError, EventsError
+from .errors import ConfigError, EventsError, LeaseLost, SubscriberBusy
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks, logger
@@ -27,7 +29,10 @@ from .reader import Reader
 from .refusals import Refusal
 from .sieve import OnUnknown
 from .tasks import conclude, end
+from .tenure import Tenure
 from .writer import DeadLetterWriter
+
+Exclusive: TypeAlias = "bool | Literal['standby']"
 
 # The waits between attempts to reach the server, and how long it may be silent: the reference's.
 BACKOFF: Final = Backoff()
@@ -59,6 +64,8 @@ class Subscriber(Consumer):
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
             DeadLetters with more to say of it. False: they are given up, with a report.
+        exclusive: whether it has to be the only one that reads this name: True refuses to start beside another one,
+            "standby" waits, and takes over when that one ends, dies or hangs.
         hooks: what is told of failures, skips and the like.
 
     Raises:
@@ -77,6 +84,7 @@ class Subscriber(Consumer):
         on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
         dead_letter: str | DeadLetters | Literal[False] = False,
+        exclusive: Exclusive = False,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)
@@ -86,15 +94,19 @@ class Subscriber(Consumer):
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
+        if not isinstance(exclusive, bool) and exclusive != "standby":
+            raise ConfigError(f"exclusive: False, True or 'standby' is wanted, not {exclusive!r}")
         self._start = start
         self._commit_policy = commit
         self._link = Link(redis, PATIENCE)
-        self._cursors = {stream: Cursor(name, stream) for stream in self.streams}
+        self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
+        self._tenure = self._new_tenure(standby=exclusive == "standby") if exclusive else None
         self._committers: dict[Cursor, Committer] = {}
         self._committing: list[Committer] = []
         self._parts: list[Reader | Committer] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._holding: list[asyncio.Task[None]] = []  # the task that holds the leases
         self._closed = asyncio.Event()
 
     # --- consuming ---
@@ -105,9 +117,12 @@ class Subscriber(Consumer):
         Raises:
             ValueError: it is another event.
             TimeoutError: it is not stored yet. It will be tried further.
+            LeaseLost: another subscriber of this name reads now, so it cannot be stored.
         """
         self._check_started()
         instance("commit", event, Event)
+        if self._tenure is not None and not self._tenure.reading:
+            raise LeaseLost(self.name)
         self._settle_finished()
         if self._in_hand:
             last = self._events[self._place - 1]
@@ -122,6 +137,8 @@ class Subscriber(Consumer):
             raise TimeoutError(
                 f"commit: {cursor.key!r} is not stored after {PATIENCE:g} s; it is tried further"
             ) from None
+        if cursor not in self._committers and self._state == "started":
+            raise LeaseLost(self.name)
 
     def _left(self, _: object) -> None:
         for committer in self._committing:
@@ -132,6 +149,11 @@ class Subscriber(Consumer):
             committer.look_out()
 
     # --- looking ---
+
+    @property
+    def active(self) -> bool:
+        """Whether this one reads: from start to close; an exclusive one, as long as it is sure that no other does."""
+        return self._state == "started" and monotonic() < self._gate.until
 
     async def lag(self) -> dict[str, Lag]:
         """How far the handled position is behind the end of each stream.
@@ -156,8 +178,6 @@ class Subscriber(Consumer):
             raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
         self._state = "started"
         self._loop = asyncio.get_running_loop()
-        groups = [[each] for each in self._places] if self._link.sharded else [self._places]
-        readers = [self._reader(group) for group in groups]
         if self._dead_letters is not None:
             self._writer = DeadLetterWriter(
                 self._link,
@@ -167,21 +187,29 @@ class Subscriber(Consumer):
                 patience=PATIENCE,
                 observers=self._observers,
             )
-        self._parts = [*readers, *self._committing]
         try:
-            await self._begin(readers)
+            await self._begin(self._open())
         except BaseException:
             self._state = "closed"
+            withdrawing = [self._tenure.withdraw()] if self._tenure is not None else []
             with anyio.CancelScope(shield=True):
+                if withdrawing:
+                    await conclude(withdrawing)
                 await self._disconnect()
             raise
-        for part in self._parts:
-            task = self._loop.create_task(part.run(), name=f"mainflux_events {self.name}")
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
+        if self._tenure is None:
+            self._launch()
+            return
+        if self._tenure.reading:
+            self._launch()
+        else:
+            await self._shut()
+        self._holding = [self._spawn(self._tenure.run())]
 
     async def _begin(self, readers: list[Reader]) -> None:
         try:
+            if self._tenure is not None:
+                await self._tenure.start()
             async with asyncio.timeout(PATIENCE):
                 for reader in readers:
                     await reader.begin()
@@ -193,22 +221,50 @@ class Subscriber(Consumer):
         if self._state == "closed":
             raise EventsError(f"the subscriber {self.name!r} was closed while it started")
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A background task is over. Before closing that means that it died, and whoever iterates is told."""
-        if self._state == "started" and (task.cancelled() or task.exception() is not None):
-            cause = "somebody cancelled it" if task.cancelled() else repr(task.exception())
-            self._intake.inbox.put_nowait(EventsError(f"a background task of {self.name!r} died: {cause}"))
+    def _new_tenure(self, *, standby: bool) -> Tenure:
+        return Tenure(
+            self._link,
+            self.name,
+            self._cursors.values,
+            self._take_over,
+            self._shut,
+            self._gate,
+            standby=standby,
+            backoff=BACKOFF,
+            observers=self._observers,
+        )
+
+    def _new_cursors(self) -> dict[str, Cursor]:
+        return {stream: Cursor(self.name, stream) for stream in self.streams}
+
+    def _open(self) -> list[Reader]:
+        """Make what reads and what stores."""
+        cursors = list(self._cursors.values())
+        if self._tenure is not None:
+            self._tenure.fence(cursors)
+        groups = [[each] for each in self._places] if self._link.sharded else [self._places]
+        readers = [self._reader(group) for group in groups]
+        self._parts = [*readers, *self._committing]
+        return readers
 
     def _reader(self, places: list[Place]) -> Reader:
         cursors = [place.cursor for place in places]
         settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
-        committer = Committer(self._link, cursors, self._commit_policy, self._settle_finished, **settings)
+        fenced = self._tenure.look if self._tenure is not None else _nothing
+        committer = Committer(
+            self._link, cursors, self._commit_policy, self._settle_finished, fenced, **settings
+        )
         self._committers |= dict.fromkeys(cursors, committer)
         self._committing.append(committer)
 
         async def begin(reading: Channel) -> None:
-            if not all(place.id for place in places):
-                await attach(places, self._start, reading, await committer.channel(), self._link.where)
+            if all(place.id for place in places):
+                return
+            storing = await committer.channel()
+            if self._tenure is None or self._tenure.reading:
+                await attach(places, self._start, reading, storing, self._link.where)
+            else:
+                await look(cursors, reading, storing, self._link.where)
 
         return Reader(
             self._link,
@@ -221,6 +277,44 @@ class Subscriber(Consumer):
             **settings,
         )
 
+    def _launch(self) -> None:
+        self._tasks = [self._spawn(part.run()) for part in self._parts]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._loop is not None
+        task = self._loop.create_task(work, name=f"mainflux_events {self.name}")
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A background task is over. Before closing that means that it died, and whoever iterates is told."""
+        error: BaseException | None = None if task.cancelled() else task.exception()
+        if self._state != "started" or (error is None and not task.cancelled()):
+            return
+        if not isinstance(error, LeaseLost | SubscriberBusy):
+            cause = "somebody cancelled it" if error is None else repr(error)
+            error = EventsError(f"a background task of {self.name!r} died: {cause}")
+        if self._tenure is not None:
+            self._gate.fail(error)
+        self._intake.inbox.put_nowait(error)
+
+    def _take_over(self) -> None:
+        self._open()
+        self._launch()
+
+    async def _shut(self) -> None:
+        """Read and store no more, and forget what was fetched."""
+        for task in self._tasks:
+            task.remove_done_callback(self._ended)
+        self._abandon()
+        self._cursors = self._new_cursors()
+        self._places = [Place(cursor) for cursor in self._cursors.values()]
+        self._committers, self._committing = {}, []
+        await end(self._tasks)
+        self._intake.clear()  # of what came in the meantime
+        await conclude([part.disconnect() for part in self._parts])
+        self._parts, self._tasks = [], []
+
     async def aclose(self) -> None:
         """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""
         if self._loop is not None:
@@ -228,7 +322,7 @@ class Subscriber(Consumer):
         started = self._state == "started"
         self._end()
         if not started:
-            if self._tasks:
+            if self._tasks or self._holding:
                 await self._closed.wait()
             return
         try:
@@ -238,19 +332,25 @@ class Subscriber(Consumer):
                 if self._writer is not None:
                     self._writer.close(CLOSE_BOUND)
                     await self._writer.idle()
-                for committer in self._committing:
+                for committer in list(self._committing):
                     await committer.flush(CLOSE_BOUND)
+                if self._tenure is not None:
+                    await self._tenure.leave()
         except TimeoutError:
             for cursor in self._cursors.values():
                 if not cursor.settled:
                     logger.error("cursor_not_saved: %r at %s, on closing", cursor.key, cursor.handled)
         finally:
             try:
-                await end(self._tasks)
+                await end([*self._holding, *self._tasks])
             finally:
                 self._closed.set()
                 await self._disconnect()
 
     async def _disconnect(self) -> None:
-        writers = [] if self._writer is None else [self._writer]
-        await conclude([part.disconnect() for part in (*self._parts, *writers)])
+        others = [part for part in (self._tenure, self._writer) if part is not None]
+        await conclude([part.disconnect() for part in (*others, *self._parts)])
+
+
+def _nothing() -> None:
+    pass

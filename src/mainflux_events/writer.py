@@ -20,6 +20,10 @@ from .values import text_of
 from .wire import operation_of
 
 
+class Fenced(Exception):
+    """Another subscriber of the name has the lease."""
+
+
 class DeadLetterWriter:
     """Appends entries to the dead letters, through outages, one at a time.
 
@@ -106,6 +110,7 @@ class DeadLetterWriter:
         Raises:
             DeadLetterLimitReached: nothing was appended, for too many were lately.
             TimeoutError: the subscriber closes, and this took too long.
+            Fenced: it may not pass anything any more; nothing was appended.
         """
         id, fields = entry
         settings = self._settings
@@ -159,6 +164,8 @@ class DeadLetterWriter:
                 channel = await self._line.channel()
                 [reply] = await channel.exchange(packed, 1)
                 if isinstance(reply, Refusal):
+                    if reply.code == "FENCED":
+                        raise Fenced
                     raise reply
             except TROUBLE as trouble:
                 again = again or isinstance(trouble, Disconnected)
