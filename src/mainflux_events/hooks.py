@@ -20,7 +20,7 @@ from .wire import decode, operation_of
 logger: logging.Logger = logging.getLogger("mainflux_events")
 
 
-class LostDetails(msgspec.Struct, frozen=True):
+class LostDetails(msgspec.Struct, frozen=True, gc=False):
     """An accepted event that will not reach the stream.
 
     It is taken apart when somebody asks: of the thousands that a full buffer loses, most are only counted.
