@@ -225,7 +225,7 @@ class End(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=0)  # so that `resume_writing` says when all is written
         if self._resetting:
-            self._abort()
+            transport.abort()
         elif self is self._connection.client:
             transport.pause_reading()
             self._connection.proxy.join(self._connection)

@@ -12,10 +12,10 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
-from faults.proxy import Direction, Proxy, proxy_to
+from faults.proxy import Connection, Direction, Proxy, proxy_to
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import no_clients_left, wait_until
 
 INCR = command("INCR", "n")
 ECHO = command("ECHO", "x" * 100)
@@ -190,6 +190,23 @@ async def test_where_there_is_no_server_a_connection_is_reset(fresh_server: Redi
         assert await talk.rest() == b""
         assert not proxy.connections
         await talk.close()
+
+
+async def test_a_connection_that_is_reset_before_the_server_has_taken_it_is_not_left_open(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy_to(server) as proxy:
+        join = proxy.join
+
+        def join_and_reset(connection: Connection) -> None:
+            join(connection)
+            connection.reset()
+
+        monkeypatch.setattr(proxy, "join", join_and_reset)
+        talk = await talk_to(proxy)
+        assert await talk.rest() == b""
+        await talk.close()
+    await no_clients_left(server)
 
 
 async def test_the_end_of_the_server_is_passed_on(proxy: Proxy, talk: Talk, server: RedisServer) -> None:
