@@ -442,7 +442,7 @@ async def test_a_lease_that_was_flushed_away_is_taken_again(server: RedisServer,
         event = await anext(events)
         await consumer.commit(event)
         assert await stored(client, "audit") == id
-    assert len(seen.of("reset")) == 1
+        assert len(seen.of("reset")) == 1
         assert seen.of("lease_lost") == [], "it was nobody else"
 
 
