@@ -22,7 +22,7 @@ KEY = "mainflux:cursor:audit:things"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 
@@ -96,7 +96,7 @@ async def test_a_wrong_password_is_told_at_start_without_any_secret(caplog: pyte
 async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
     fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     await append(direct, "t1")
     fresh_server.hang()
     async with subscriber(fresh_server) as consumer:
@@ -165,7 +165,7 @@ async def _cursor_is(client: Redis, id: str) -> bool:
 async def test_a_server_that_hangs_is_left_and_found_again(
     fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     seen = Recorder()
     async with subscriber(fresh_server, seen) as consumer:
         await append(direct, "t1", "t2")

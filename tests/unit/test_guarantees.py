@@ -14,7 +14,5 @@ def test_every_test_that_the_guarantees_name_exists() -> None:
     sources: dict[str, str] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
         sources[path.stem] = sources.get(path.stem, "") + path.read_text()
-    missing = [
-        f"{module}::{test}" for module, test in named if f"def {test}(" not in sources.get(module, "")
-    ]
+    missing = [f"{module}::{test}" for module, test in named if f"def {test}(" not in sources.get(module, "")]
     assert missing == []
