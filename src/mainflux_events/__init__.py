@@ -38,8 +38,10 @@ from .errors import (
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
+from .group import GroupSubscriber
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
+from .pending import Pending
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
 from .redriving import Redriven, redrive
@@ -67,6 +69,7 @@ __all__ = [
     "Event",
     "EventsError",
     "GroupRemoved",
+    "GroupSubscriber",
     "HandlerFailed",
     "Hooks",
     "Identity",
@@ -74,6 +77,7 @@ __all__ = [
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
+    "Pending",
     "ProfileConfig",
     "ProfileCreated",
     "ProfileRemoved",

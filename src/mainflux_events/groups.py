@@ -1,4 +1,4 @@
-"""The commands that a consumer of a group gives the server, packed. Three of them are scripts, for atomicity."""
+"""The commands that a consumer of a group gives the server, packed. Some are scripts, for atomicity."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ if #claim > 5 then
   redis.call(unpack(claim))
 end
 return lost
+"""
+
+# ARGV the group, the consumer, an ID, and how often that was delivered.
+_COUNT: Final = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 1 then
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4], 'JUSTID')
+end
+return false
 """
 
 # ARGV the group, the consumer, how many pending entries to look at, to whom they go and how idle they are then, and
@@ -106,8 +114,12 @@ class Member:
         return self._command("XPENDING", first, last, MOST_PENDING, self.consumer)
 
     def fetch(self, ids: Iterable[bytes], deliveries: int) -> bytes:
-        """Entries that are pending for this consumer, delivered so often before."""
-        return self._command("XCLAIM", self.consumer, 0, *ids, "RETRYCOUNT", deliveries + 1)
+        """Entries that are pending for this consumer, delivered so often before. No delivery is counted."""
+        return self._command("XCLAIM", self.consumer, 0, *ids, "RETRYCOUNT", deliveries)
+
+    def count(self, id: bytes, deliveries: int) -> bytes:
+        """This one was delivered so often, if it is pending for this consumer."""
+        return self._script(_COUNT, self.consumer, id, deliveries)
 
     def leave(self, deliveries: Iterable[tuple[bytes, int]]) -> bytes:
         """Give back all that is pending, and remove this consumer.
@@ -124,7 +136,8 @@ class Member:
 
     def trials(self) -> dict[str, bytes]:
         """Commands that change nothing, for whether they are allowed, by their names."""
-        nothing, behind_all = b"0-1", f"{2**64 - 1}-{2**64 - 1}"
+        nothing = b"0-1"
+        behind_all = f"{2**64 - 1}-{2**64 - 2}"  # the largest ID itself is what the server takes ">" for
         group = ("GROUP", self.group, self.consumer)
         return {
             "XREADGROUP": command("XREADGROUP", *group, "COUNT", 1, "STREAMS", self.stream, behind_all),

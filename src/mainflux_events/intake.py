@@ -31,7 +31,9 @@ class Track(Protocol):
 class Keeper(Protocol):
     """Who stores how far a track is handled."""
 
-    turned: bool
+    @property
+    def turned(self) -> bool:
+        """Whether what is finished next is stored at once."""
 
     def room(self) -> int:
         """How many more entries may be finished until that has to be told."""
@@ -52,7 +54,7 @@ class Keeper(Protocol):
         """From now on, that the event loop has turned means that a handler has awaited something."""
 
 
-class Part(msgspec.Struct, gc=False):
+class Part(msgspec.Struct):
     """Entries of one stream, in their order."""
 
     track: Track
@@ -89,7 +91,7 @@ class Run:
         self.unreadable = unreadable
 
 
-class Batch(msgspec.Struct, gc=False):
+class Batch(msgspec.Struct):
     """What one answer of the server held.
 
     Attributes:

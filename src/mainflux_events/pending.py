@@ -56,8 +56,8 @@ class Fetch(msgspec.Struct, frozen=True):
 class Share:
     """What one consumer holds of one stream. A `Track`.
 
-    The server counts how often each entry was delivered: once for each consumer that was given it, but for those
-    that gave it back. So the count tells how many died with it.
+    The server counts how often each entry was delivered: once when it is read, and once more whenever it is handed out
+    after that. Who gives it back takes that back too. So the count tells how many consumers died with it in hand.
 
     Args:
         member: the consumer.
@@ -65,7 +65,7 @@ class Share:
         max_deliveries: delivered so often without being finished, an entry is given up.
 
     Attributes:
-        stream: the stream.
+        stream, key: the stream.
         joined: whether the group is known to be there.
         position: the last entry known to have been delivered to anybody; "" before the group was ever seen.
         place: where looking for what others left goes on.
@@ -74,6 +74,7 @@ class Share:
     def __init__(self, member: Member, *, renew_after: float, max_deliveries: int) -> None:
         self.member: Member = member
         self.stream: str = member.stream
+        self.key: str = member.stream
         self.joined: bool = False
         self.position: str = ""
         self.place: str = FIRST
@@ -85,6 +86,8 @@ class Share:
         self._found: dict[bytes, int] = {}
         self._before: dict[bytes, int] = {}
         self._alone = b""
+        # What was read ahead, as long as some of it is held.
+        self._ahead: list[Entries] = []
         # What is handled: to be acknowledged, and sent to be.
         self._due: list[bytes] = []
         self._unanswered: deque[list[bytes]] = deque()
@@ -117,6 +120,11 @@ class Share:
         """These were read; nobody had them before."""
         self._held |= dict.fromkeys([entry[0] for entry in entries], now)
         self.position = entries[-1][0].decode()
+
+    def reads_ahead(self, *lists: Entries) -> None:
+        """These are to be handed out, and taken off these lists when they are."""
+        self._ahead = [entries for entries in self._ahead if entries and entries[-1][0] in self._held]
+        self._ahead += lists
 
     def finish(self, entries: Entries) -> bool:
         """These are handled, or passed over. Gives whether another may be handed out alone now."""
@@ -177,26 +185,30 @@ class Share:
         ids.sort(key=_in_order)
         return [ids[at : at + RENEWED_TOGETHER] for at in range(0, len(ids), RENEWED_TOGETHER)]
 
-    def renewed(self, ids: Iterable[bytes], lost: Iterable[list[bytes]], now: float) -> dict[bytes, bytes]:
+    def renewed(self, ids: Iterable[bytes], reply: Reply, now: float) -> dict[bytes, bytes]:
         """Take the answer.
 
         Args:
             ids: what was to be renewed.
-            lost: those of them that are not pending for this consumer, and for whom they are.
+            reply: those of them that are not pending for this consumer, and for whom they are.
             now: the time.
 
         Returns:
-            What somebody else has now, and who.
+            What somebody else has now, and who. What of it was not handed out yet will not be.
         """
+        assert isinstance(reply, list)
         self._held |= {id: now for id in ids if id in self._held}
         taken = {}
-        for id, owner in lost:
+        for id, owner in reply:
             # What is pending for nobody was acknowledged by another, or removed from the stream, or went with its
             # group. In most of these cases it is handled here or nowhere.
             if owner and self._held.pop(id, None) is not None:
                 self._found.pop(id, None)
                 self._before.pop(id, None)
                 taken[id] = owner
+        if taken:
+            for entries in self._ahead:
+                entries[:] = [entry for entry in entries if entry[0] not in taken]
         return taken
 
     # --- what others left, and what never arrived ---
@@ -210,20 +222,27 @@ class Share:
         gone = rest[0] if rest else []  # 6.2 does not tell
         return [id for id in ids if id not in known], [id for id in gone if id not in known]
 
-    def found(self, reply: Reply, now: float, *, undelivered: bool = False) -> None:
-        """What of the pending entries is not known yet belongs to this consumer.
+    def found(self, reply: Reply, now: float, *, among: Iterable[bytes]) -> None:
+        """These of the entries that are pending for this consumer were taken over."""
+        assert isinstance(reply, list)
+        counts = {id: deliveries for id, _, _, deliveries in reply}
+        self._find({id: counts[id] for id in among if id in counts}, now)
+
+    def strayed(self, reply: Reply, now: float, *, undelivered: bool) -> None:
+        """What is pending for this consumer and is not known here never arrived. Nothing is on its way.
 
         Args:
             reply: what is pending for it.
             now: the time.
-            undelivered: whether what is not known was sent to this process, and never arrived.
+            undelivered: whether it was sent to this process, and not to one before it of the same name.
         """
         assert isinstance(reply, list)
         known = self._known()
-        for id, _, _, deliveries in reply:
-            if id not in known:
-                self._held[id] = now
-                self._found[id] = max(0, deliveries - undelivered)
+        self._find({id: max(0, count - undelivered) for id, _, _, count in reply if id not in known}, now)
+
+    def _find(self, deliveries: dict[bytes, int], now: float) -> None:
+        self._held |= dict.fromkeys(deliveries, now)
+        self._found |= deliveries
 
     def next_fetch(self, most: int) -> Fetch | None:
         """What is to be asked for next, of what was found, that many at most; None where there is nothing for now."""
@@ -242,14 +261,18 @@ class Share:
         """Take the answer. Gives the entries, and the IDs of those that are in the stream no more."""
         assert isinstance(reply, list)
         entries = [entry for entry in reply if entry is not None]  # 6.2 has nil for what is gone
-        there = [entry[0] for entry in entries]
+        there = dict.fromkeys([entry[0] for entry in entries], now)
         for id in fetch.ids:
             self._found.pop(id, None)
-        self._held |= dict.fromkeys(there, now)
+        self._held |= there
         self._before |= dict.fromkeys(there, fetch.deliveries)
         if fetch.deliveries >= ALONE_FROM and not fetch.spent:
             self._alone = fetch.ids[0]
         return entries, [id for id in fetch.ids if id not in there]
+
+    def count(self, id: bytes) -> bytes:
+        """The command that counts another delivery of what was fetched."""
+        return self.member.count(id, self._before.get(id, 0) + 1)
 
     def lose(self, ids: Iterable[bytes]) -> None:
         """These are in the stream no more: nothing is left but to acknowledge them."""

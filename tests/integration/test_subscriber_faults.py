@@ -15,7 +15,7 @@ from redis.retry import Retry
 from consuming import STREAM, Recorder, append, read_again, stored, take, thing
 from mainflux_events import AccessRefused, Backoff, CursorCorrupt, Event, EventsError, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import LOADS_SLOWLY, restart_with_much_to_load, wait_until
+from support import LOADS_SLOWLY, background_tasks, restart_with_much_to_load, wait_until
 
 KEY = "mainflux:cursor:audit:things"
 
@@ -39,10 +39,6 @@ def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> Subscr
 
 def things(count: int) -> list[str]:
     return [f"t{number}" for number in range(1, count + 1)]
-
-
-def background_tasks() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("mainflux_events")]
 
 
 # --- not there at the start -----------------------------------------------------------------------------------------

@@ -1,0 +1,165 @@
+"""Joining a consumer group, making it where it is not, and reading what is new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final
+
+from .acks import Acknowledger
+from .cursor import Start, stream_info
+from .errors import ConfigError
+from .hooks import logger
+from .intake import Entries, Inbox, Part
+from .link import Channel, Link, Reply
+from .pending import Share
+from .reader import BLOCK_MS, ReadAhead
+from .refusals import Refusal, refuse_access
+from .resp import command
+from .standing import group_of, groups
+
+# Entries that one consumer has are kept from the others. So it reads ahead what its handlers take about so long for,
+# in seconds.
+AHEAD: Final = 0.5
+
+# What a read says where the group, or the stream with it, is gone: by the version, and by when that was.
+_GONE: Final = ("NOGROUP", "UNBLOCKED")
+
+
+class GroupReader(ReadAhead):
+    """Reads what nobody of the group had yet.
+
+    Args:
+        link, inbox, settings: as of `ReadAhead`.
+        shares: what is held of the streams.
+        keeper: who acknowledges it.
+        start: where a new group begins.
+        clear: set while nothing waits that was delivered before; only then is read on.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        shares: Sequence[Share],
+        keeper: Acknowledger,
+        start: Start,
+        clear: asyncio.Event,
+        inbox: Inbox,
+        **settings: Any,
+    ) -> None:
+        super().__init__(link, [share.stream for share in shares], inbox, **settings)
+        self._shares = {share.stream.encode(): share for share in shares}
+        self._member = shares[0].member
+        self._keeper = keeper
+        self._start = start
+        self._clear = clear
+        self._reattached: Channel | None = None
+        self._taken_at = 0.0
+        self._fetched = self._before = 0
+        self._count = 1
+
+    def count(self) -> int:
+        """How many entries of a stream are to be had at once."""
+        return min(self._count, self._most)
+
+    async def _attach(self, channel: Channel) -> None:
+        if self._reattached is None:
+            await self._keeper.channel()
+        for share in self._shares.values():
+            if not share.joined:
+                await join(share, self._start, self._keeper, self.line.where)
+        if channel is not self._reattached:
+            # What was on its way over the last connection is pending, and here it is not. Nothing is on its way now.
+            for share in self._shares.values():
+                pending = await self._keeper.ask(share.member.pending())
+                share.strayed(pending, monotonic(), undelivered=self._reattached is not None)
+            self._reattached = channel
+            self._keeper.freed.set()
+
+    async def _fetch(self, channel: Channel) -> list[Part]:
+        await self._clear.wait()
+        await self._keeper.caught_up()
+        try:
+            batch = await super()._fetch(channel)
+        except Refusal as refusal:
+            if refusal.code not in _GONE:
+                raise
+            for share in self._shares.values():
+                share.joined = False
+            return []
+        self._fetched = sum(len(part.entries) for part in batch)
+        return batch
+
+    def _command(self) -> bytes:
+        member = self._member
+        group = ("GROUP", member.group, member.consumer)
+        news = (">",) * len(self._streams)
+        return command(
+            "XREADGROUP", *group, "COUNT", self.count(), "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *news
+        )
+
+    def _part(self, stream: bytes, entries: Entries) -> Part:
+        share = self._shares[stream]
+        part = Part(share, self._keeper, entries)
+        share.took(entries, monotonic())
+        share.reads_ahead(entries)
+        return part
+
+    def _proceed(self, waited: bool) -> None:
+        super()._proceed(waited)
+        now = monotonic()
+        if not waited:
+            # The batch before this one has been handled since it was taken.
+            ahead = self._before * AHEAD / max(now - self._taken_at, 1e-6)
+            self._most = max(1, min(self._most, round(ahead / len(self._streams))))
+        self._taken_at, self._before = now, self._fetched
+
+
+async def join(share: Share, start: Start, keeper: Acknowledger, where: str) -> None:
+    """Find the group of a stream, or make it.
+
+    Args:
+        share: what is held of the stream.
+        start: where a new group begins.
+        keeper: whose connection is used.
+        where: the server, for messages.
+
+    Raises:
+        AccessRefused, ConfigError: the user may not, or the key holds something else than a stream.
+        Disconnected, Refusal: what may pass.
+    """
+    member = share.member
+    kind, info = await keeper.asked(command("TYPE", share.stream), command("XINFO", "STREAM", share.stream))
+    if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
+        raise ConfigError(
+            f"{where}: the key {share.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
+        )
+    _refuse_access(info, where, f"XINFO STREAM on {share.stream!r}")
+    begins = share.begins(start, stream_info(info)["last-generated-id"].decode(), datetime.now(UTC))
+    [made] = await keeper.asked(member.create(begins))
+    _refuse_access(made, where, f"XGROUP CREATE on {share.stream!r}")
+    if isinstance(made, Refusal) and made.code != "BUSYGROUP":
+        raise made
+    if not share.position:
+        await _try_rights(share, keeper, where)
+    elif not isinstance(made, Refusal):
+        logger.warning("group_made_again: %r of %r, behind %s", member.group, share.stream, begins)
+    share.join(group_of(await keeper.ask(groups(share)), share)["last-delivered-id"].decode())
+
+
+async def _try_rights(share: Share, keeper: Acknowledger, where: str) -> None:
+    trials = share.member.trials()
+    for what, reply in zip(trials, await keeper.asked(*trials.values()), strict=True):
+        _refuse_access(reply, where, f"{what} on {share.stream!r}")
+
+
+_RIGHTS = (
+    "a group needs the rights +xreadgroup +xgroup +xack +xautoclaim +xclaim +xpending +xinfo +type +eval "
+    "on the stream's key"
+)
+
+
+def _refuse_access(reply: Reply, where: str, what: str) -> None:
+    refuse_access(reply, where, what, _RIGHTS)
