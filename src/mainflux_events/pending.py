@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import chain
+from itertools import chain, islice, takewhile
 from typing import Final
 
 import msgspec
@@ -249,12 +249,15 @@ class Share:
         spent = [id for id, before in self._found.items() if before >= self._max_deliveries]
         if spent:
             return Fetch(spent[:most], self._found[spent[0]], spent=True)
-        for id, before in self._found.items():
-            if before < ALONE_FROM:
-                alike = [other for other, count in self._found.items() if count == before]
-                return Fetch(alike[:most], before, spent=False)
-            if self._alone not in self._held:
-                return Fetch([id], before, spent=False)
+        crowd = [(id, before) for id, before in self._found.items() if before < ALONE_FROM]
+        if crowd:
+            # In their order, so only those that follow each other: the counts of all are set to the same.
+            deliveries = crowd[0][1]
+            alike = takewhile(lambda each: each[1] == deliveries, crowd)
+            return Fetch([id for id, _ in islice(alike, most)], deliveries, spent=False)
+        if self._found and self._alone not in self._held:
+            id, deliveries = next(iter(self._found.items()))
+            return Fetch([id], deliveries, spent=False)
         return None
 
     def fetched(self, fetch: Fetch, reply: Reply, now: float) -> tuple[Entries, list[bytes]]:
