@@ -14,7 +14,7 @@ from .hooks import LeaseLostDetails, Observers, Occasionally, logger
 from .intake import Batch, Inbox, Part
 from .link import Disconnected
 from .pending import Share
-from .reader import SHORT_ENTRIES
+from .reader import FIRST_ENTRIES, SHORT_ENTRIES
 from .refusals import Refusal
 
 # Seconds between two looks at what is pending: so late at most is taken up what somebody gave back.
@@ -63,7 +63,7 @@ class Claimer:
         self._every = min(LOOK_EVERY, claim_after / 6)
         self._remove_ms = round(max(REMOVE_AFTER, 2 * claim_after) * 1000)
         self._ahead = ahead
-        self._most = 1
+        self._most = FIRST_ENTRIES
         self._inbox = inbox
         self._give_up = give_up
         self._lost = lost
@@ -147,7 +147,7 @@ class Claimer:
 
     def _proceed(self, waited: bool) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: get the next."""
-        self._most = min(self._most * 2, SHORT_ENTRIES) if waited else max(1, self._ahead())
+        self._most = min(self._most * 2, SHORT_ENTRIES) if waited else max(self._ahead(), FIRST_ENTRIES)
         self._out = False
         self._keeper.freed.set()
 

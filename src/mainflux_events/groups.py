@@ -136,13 +136,14 @@ class Member:
 
     def trials(self) -> dict[str, bytes]:
         """Commands that change nothing, for whether they are allowed, by their names."""
-        nothing = b"0-1"
-        behind_all = f"{2**64 - 1}-{2**64 - 2}"  # the largest ID itself is what the server takes ">" for
+        # Of what is in a stream nothing is concerned. (The largest ID itself is what the server takes ">" for; and
+        # from an entry that is gone XAUTOCLAIM takes what is pending, also where that was not idle for so long.)
+        nothing, behind_all = b"0-1", f"{2**64 - 1}-{2**64 - 2}"
         group = ("GROUP", self.group, self.consumer)
         return {
             "XREADGROUP": command("XREADGROUP", *group, "COUNT", 1, "STREAMS", self.stream, behind_all),
             "XACK": self.acknowledge([nothing]),
-            "XAUTOCLAIM": self.take_over(GIVEN_BACK_MS * 10, "0-0", 1),
+            "XAUTOCLAIM": self.take_over(GIVEN_BACK_MS, behind_all, 1),
             "XCLAIM": self.fetch([nothing], 0),
             "XPENDING": self.pending(nothing, nothing),
             "XINFO CONSUMERS": command("XINFO", "CONSUMERS", self.stream, self.group),

@@ -136,6 +136,7 @@ async def join(share: Share, start: Start, keeper: Acknowledger, where: str) -> 
         raise ConfigError(
             f"{where}: the key {share.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
         )
+    _refuse_access(kind, where, f"TYPE on {share.stream!r}")
     _refuse_access(info, where, f"XINFO STREAM on {share.stream!r}")
     begins = share.begins(start, stream_info(info)["last-generated-id"].decode(), datetime.now(UTC))
     [made] = await keeper.asked(member.create(begins))
