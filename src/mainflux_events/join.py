@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
@@ -13,7 +14,7 @@ from .cursor import Start, stream_info
 from .errors import ConfigError
 from .hooks import logger
 from .intake import Entries, Inbox, Part
-from .link import Channel, Link, Reply
+from .link import Channel, Disconnected, Link, Reply
 from .pending import Share
 from .reader import BLOCK_MS, ReadAhead
 from .refusals import Refusal, refuse_access
@@ -67,6 +68,14 @@ class GroupReader(ReadAhead):
     async def _attach(self, channel: Channel) -> None:
         if self._reattached is None:
             await self._keeper.channel()
+            await self._join(channel)
+            return
+        while channel is not self._reattached or not all(share.joined for share in self._shares.values()):
+            await self._keeper.recovered()
+            with contextlib.suppress(Disconnected):  # of the keeper's connection, which it makes again
+                await self._join(channel)
+
+    async def _join(self, channel: Channel) -> None:
         for share in self._shares.values():
             if not share.joined:
                 await join(share, self._start, self._keeper, self.line.where)

@@ -97,6 +97,7 @@ class Keeping(ABC, Generic[T]):
         self._most_unanswered = max(1, MOST_UNANSWERED // len(tracks))
         self._trouble: Trouble | None = None
         self._troubled = asyncio.Event()
+        self._recovered = asyncio.Event()
         self._settled = asyncio.Event()
         self._settle_finished = settle
         self._pending = 0
@@ -232,6 +233,7 @@ class Keeping(ABC, Generic[T]):
     def _suffer(self, trouble: Trouble) -> None:
         if self._trouble is None:
             self._trouble = trouble
+            self._recovered.clear()
             self._troubled.set()
 
     async def run(self) -> None:
@@ -249,8 +251,14 @@ class Keeping(ABC, Generic[T]):
                     self._trouble = trouble
                     self._report_not_saved()
             self._troubled.clear()
+            self._recovered.set()
             self.write()
             self._settle()
+
+    async def recovered(self) -> None:
+        """Wait until `run` has got over the trouble, if there is one."""
+        if self._trouble is not None:
+            await self._recovered.wait()
 
     async def flush(self, timeout: float | None) -> None:
         """Store what is handled, and wait until it is stored, for so many seconds at most.
