@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from .deadletters import Step
 from .hooks import CursorNotSavedDetails, logger
 from .intake import Entries
 from .keeping import Keeping
@@ -44,6 +45,14 @@ class Acknowledger(Keeping[Share]):
     def _finish(self, track: Share, entries: Entries) -> None:
         if track.finish(entries):
             self.freed.set()
+
+    async def passing(self, track: Share, id: bytes) -> Step:
+        """The acknowledgement of an entry, to go with its dead letter."""
+        return track.member.passing(id)
+
+    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
+        """Take the reply to that. Gives whether it was done: not where somebody else has acknowledged the entry."""
+        return reply == 1 or again
 
     def _command(self, track: Share) -> bytes:
         return track.acknowledge()
@@ -166,6 +175,12 @@ class Redelivery:
 
     def finished(self, track: Share, entries: Entries) -> None:
         self._keeper.finished(track, entries)
+
+    async def passing(self, track: Share, id: bytes) -> Step:
+        return await self._keeper.passing(track, id)
+
+    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
+        return self._keeper.passed(track, reply, again=again)
 
     def look_out(self) -> None:
         self._keeper.look_out()

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from .acks import Acknowledger, Redelivery
 from .cursor import FIRST
+from .errors import DeliveredTooOften
 from .hooks import LeaseLostDetails, Observers, Occasionally, logger
 from .intake import Batch, Inbox, Part
 from .link import Disconnected
-from .pending import Share
+from .notices import Notices
+from .pending import Fetch, Share
 from .reader import FIRST_ENTRIES, SHORT_ENTRIES
 from .refusals import Refusal
 
@@ -39,8 +41,7 @@ class Claimer:
         ahead: gives how many entries of a stream are to be had at once.
         clear: to be set while nothing waits that was delivered before, so that what is new is read after that.
         inbox: where batches go, one at a time.
-        give_up: takes entries that were delivered too often.
-        lost: told of the IDs of entries that were removed from a stream before they were handled.
+        notices: who tells of entries that were removed from a stream before they were handled.
         observers: who is told.
     """
 
@@ -53,8 +54,7 @@ class Claimer:
         clear: asyncio.Event,
         inbox: Inbox,
         *,
-        give_up: Callable[[Part], None],
-        lost: Callable[[str, list[bytes]], None],
+        notices: Notices,
         observers: Observers,
     ) -> None:
         self._shares = shares
@@ -65,8 +65,7 @@ class Claimer:
         self._ahead = ahead
         self._most = FIRST_ENTRIES
         self._inbox = inbox
-        self._give_up = give_up
-        self._lost = lost
+        self._notices = notices
         self._observers = observers
         self._log_taken = Occasionally()
         self._sweep_at = monotonic() + SWEEP_EVERY
@@ -135,15 +134,22 @@ class Claimer:
         reply = await self._keeper.ask(share.member.fetch(fetch.ids, fetch.deliveries))
         entries, gone = share.fetched(fetch, reply, monotonic())
         self._lose(share, gone)
-        if fetch.spent:
-            self._give_up(Part(share, self._keeper, entries))
-        elif entries:
-            parts = [Part(share, Redelivery(self._keeper, share, entry[0]), [entry]) for entry in entries]
+        if entries:
+            parts = [self._part(share, fetch, entry) for entry in entries]
             share.reads_ahead(*(part.entries for part in parts))
             self._out = True
             self._clear.clear()
-            self._inbox.put_nowait(Batch(parts, self._proceed))
+            self._inbox.put_nowait(Batch([*parts], self._proceed))
         return True
+
+    def _part(self, share: Share, fetch: Fetch, entry: list[Any]) -> Part:
+        """One entry by itself: that it is handed out is counted, or it is not to be handed out any more."""
+        id = entry[0]
+        if fetch.spent:
+            return Part(
+                share, self._keeper, [entry], DeliveredTooOften(share.stream, id.decode(), fetch.deliveries)
+            )
+        return Part(share, Redelivery(self._keeper, share, id), [entry])
 
     def _proceed(self, waited: bool) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: get the next."""
@@ -154,7 +160,7 @@ class Claimer:
     def _lose(self, share: Share, ids: list[bytes]) -> None:
         if ids:
             share.lose(ids)
-            self._lost(share.stream, ids)
+            self._notices.lost(share.stream, [id.decode() for id in ids])
             self._keeper.write()
 
     async def _sweep(self) -> None:

@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from .dispatch import Dispatch, Handler, OnFailure
-from .errors import EventsError, StreamGap, StreamReset
+from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
 from .intake import Intake, Keeper, Run
@@ -236,8 +236,9 @@ class Consumer(Service):
                 self._stop = len(self._events)
                 self._place += 1
                 return self._events[self._place - 1]
-            if self._unreadable is not None:
-                await self._waiting(self._bury(1, self._unreadable, 0))
+            if (error := self._unreadable) is not None:
+                attempts = error.deliveries if isinstance(error, DeliveredTooOften) else 0
+                await self._waiting(self._bury(1, error, attempts))
             elif not self._next_run():
                 waits = self._intake.inbox.empty()
                 if not await self._waiting(self._intake.refill()):
@@ -268,7 +269,7 @@ class Consumer(Service):
 
     @property
     def _unreadable(self) -> EventsError | None:
-        """Why the next entry does not decode, where it is to be dead-lettered."""
+        """Why the next entry cannot be handed out, where it is to be dead-lettered."""
         return None if self._run is None or self._kept else self._run.unreadable
 
     async def _bury_in_hand(self, event: Event, error: BaseException, attempts: int) -> None:

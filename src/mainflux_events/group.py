@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 from .acks import Acknowledger
 from .claims import Claimer
@@ -20,18 +20,14 @@ from .cursor import Lag, Start, check_start, checked_streams
 from .errors import ConfigError
 from .events import Action, Event
 from .groups import GIVEN_BACK, GIVEN_BACK_MS, Member
-from .hooks import Hooks, SkippedDetails, logger
-from .intake import Part
+from .hooks import Hooks
 from .join import GroupReader
 from .link import Server
 from .pending import Pending, Share
-from .policies import Commit, instance, positive, text, whole
-from .resp import pairs_of
+from .policies import Commit, DeadLetters, checked_dead_letters, instance, positive, text, whole
 from .service import Source
 from .sieve import OnUnknown
 from .standing import ask_lag, ask_pending
-from .values import text_of
-from .wire import operation_of
 
 # What is held is renewed after this part of the time in which others would take it over.
 RENEW_PART: Final = 1 / 3
@@ -56,7 +52,11 @@ class GroupSubscriber(Consumer):
         commit: when what is handled is acknowledged.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         claim_after: seconds that a consumer has to be silent before others take over what it has.
-        max_deliveries: so many consumers may die, or fall silent, with an entry before it is given up.
+        max_deliveries: so many consumers may die, or fall silent, with an entry in hand before that counts as one that
+            cannot be handled.
+        dead_letter: where entries go that cannot be handled, as they do not decode, their handler failed for good, or
+            too many consumers died with them: the key of a stream, or DeadLetters with more to say of it. False: they
+            are given up, with a report.
         hooks: what is told of failures, skips and the like.
 
     Attributes:
@@ -79,12 +79,15 @@ class GroupSubscriber(Consumer):
         on_unknown: OnUnknown = "skip",
         claim_after: float = 30.0,
         max_deliveries: int = 5,
+        dead_letter: str | DeadLetters | Literal[False] = False,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)
         text("group", group)
         self.group: str = group
-        super().__init__(f"the subscriber of the group {group!r}", group, redis, actions, on_unknown, hooks)
+        dead_letters = checked_dead_letters(dead_letter, self.streams)
+        what = f"the subscriber of the group {group!r}"
+        super().__init__(what, group, redis, actions, on_unknown, hooks, dead_letters)
         if consumer is not None:
             text("consumer", consumer)
             if consumer == GIVEN_BACK:
@@ -143,7 +146,7 @@ class GroupSubscriber(Consumer):
         self._shares |= {share.stream: (share, keeper) for share in shares}
         clear = asyncio.Event()
         inbox = self._intake.inbox
-        reader = GroupReader(self._link, shares, keeper, self._start, clear, inbox, **settings)
+        reader = GroupReader(self._link, shares, keeper, self._start, clear, self._notices, inbox, **settings)
         claimer = Claimer(
             shares,
             keeper,
@@ -151,8 +154,7 @@ class GroupSubscriber(Consumer):
             reader.count,
             clear,
             inbox,
-            give_up=self._give_up_spent,
-            lost=self._report_lost,
+            notices=self._notices,
             observers=self._observers,
         )
         return [reader, claimer]
@@ -165,30 +167,3 @@ class GroupSubscriber(Consumer):
     def _keeper_of(self, event: Event) -> Acknowledger | None:
         share, keeper = self._shares.get(event.stream, (None, None))
         return None if share is None or not event.id or share.holds(event.id) else keeper
-
-    # --- what cannot be handled ---
-
-    def _give_up_spent(self, part: Part) -> None:
-        """These were delivered too often: whoever had them died, or fell silent."""
-        stream = part.track.stream
-        reason = f"it was delivered {self._max_deliveries} times, and no consumer has finished it"
-        for id, fields in part.entries:
-            self._pass_over(stream, id, fields, reason)
-            logger.error("event_given_up: entry %s of %r: %s", id.decode(), stream, reason)
-        self._finished += len(part.entries)
-        self._given_up += len(part.entries)
-        part.keeper.finished(part.track, part.entries)
-
-    def _report_lost(self, stream: str, ids: list[bytes]) -> None:
-        """These were removed from the stream when they had been delivered and were not handled."""
-        reason = "it was removed from the stream before it was handled"
-        logger.error(
-            "pending_lost: %d entries of %r, from %s on: %s", len(ids), stream, ids[0].decode(), reason
-        )
-        for id in ids:
-            self._pass_over(stream, id, [], reason)
-
-    def _pass_over(self, stream: str, id: bytes, fields: list[bytes], reason: str) -> None:
-        operation = text_of(operation_of(fields) or b"")
-        details = SkippedDetails(stream, id.decode(), operation, reason, pairs_of(fields))
-        self._observers.notify("skipped", details)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from .deadletters import Step
 from .resp import command
 
 # Who closes gives what is left to this consumer, which is nobody: idle for so long that everybody may have it.
@@ -81,6 +82,16 @@ return removed
 """
 
 
+# ARGV the group, and an ID. Appends a dead letter and acknowledges the entry, which may be pending for anybody. Gives
+# whether it was.
+_DISMISS: Final = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end
+append()
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+
 class Member:
     """One consumer of a group, on one stream.
 
@@ -100,6 +111,10 @@ class Member:
     def acknowledge(self, ids: Iterable[bytes]) -> bytes:
         """These are handled."""
         return self._command("XACK", *ids)
+
+    def passing(self, id: bytes) -> Step:
+        """This one is done with, by a dead letter."""
+        return Step(_DISMISS, (self.stream,), (self.group, id))
 
     def renew(self, ids: Sequence[bytes]) -> bytes:
         """Keep these, in their order. The answer: those that are somebody else's, and whose."""

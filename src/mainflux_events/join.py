@@ -12,9 +12,10 @@ from typing import Any, Final
 from .acks import Acknowledger
 from .cursor import Start, stream_info
 from .errors import ConfigError
-from .hooks import logger
+from .hooks import ResetDetails, logger
 from .intake import Entries, Inbox, Part
 from .link import Channel, Disconnected, Link, Reply
+from .notices import Notice, Notices
 from .pending import Share
 from .reader import BLOCK_MS, ReadAhead
 from .refusals import Refusal, refuse_access
@@ -38,6 +39,7 @@ class GroupReader(ReadAhead):
         keeper: who acknowledges it.
         start: where a new group begins.
         clear: set while nothing waits that was delivered before; only then is read on.
+        notices: who tells that a group is gone.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class GroupReader(ReadAhead):
         keeper: Acknowledger,
         start: Start,
         clear: asyncio.Event,
+        notices: Notices,
         inbox: Inbox,
         **settings: Any,
     ) -> None:
@@ -56,6 +59,7 @@ class GroupReader(ReadAhead):
         self._keeper = keeper
         self._start = start
         self._clear = clear
+        self._notices = notices
         self._reattached: Channel | None = None
         self._taken_at = 0.0
         self._fetched = self._before = 0
@@ -78,7 +82,7 @@ class GroupReader(ReadAhead):
     async def _join(self, channel: Channel) -> None:
         for share in self._shares.values():
             if not share.joined:
-                await join(share, self._start, self._keeper, self.line.where)
+                await join(share, self._start, self._keeper, self._notices, self.line.where)
         if channel is not self._reattached:
             # What was on its way over the last connection is pending, and here it is not. Nothing is on its way now.
             for share in self._shares.values():
@@ -87,34 +91,36 @@ class GroupReader(ReadAhead):
             self._reattached = channel
             self._keeper.freed.set()
 
-    async def _fetch(self, channel: Channel) -> list[Part]:
+    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
         await self._clear.wait()
         await self._keeper.caught_up()
-        try:
-            batch = await super()._fetch(channel)
-        except Refusal as refusal:
-            if refusal.code not in _GONE:
-                raise
+        before = channel.received
+        [reply] = await channel.exchange(self._command(), 1)
+        if isinstance(reply, Refusal):
+            if reply.code not in _GONE:
+                raise reply
             for share in self._shares.values():
                 share.joined = False
             return []
-        self._fetched = sum(len(part.entries) for part in batch)
-        return batch
+        if not reply:
+            return []
+        assert isinstance(reply, list)
+        counts = [len(entries) for _, entries in reply]
+        self._fetched = sum(counts)
+        self._adapt(counts, channel.received - before)
+        return [self._part(self._shares[stream], entries) for stream, entries in reply]
 
     def _command(self) -> bytes:
-        member = self._member
+        member, news = self._member, (">",) * len(self._streams)
         group = ("GROUP", member.group, member.consumer)
-        news = (">",) * len(self._streams)
         return command(
             "XREADGROUP", *group, "COUNT", self.count(), "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *news
         )
 
-    def _part(self, stream: bytes, entries: Entries) -> Part:
-        share = self._shares[stream]
-        part = Part(share, self._keeper, entries)
+    def _part(self, share: Share, entries: Entries) -> Part:
         share.took(entries, monotonic())
         share.reads_ahead(entries)
-        return part
+        return Part(share, self._keeper, entries)
 
     def _proceed(self, waited: bool) -> None:
         super()._proceed(waited)
@@ -126,13 +132,14 @@ class GroupReader(ReadAhead):
         self._taken_at, self._before = now, self._fetched
 
 
-async def join(share: Share, start: Start, keeper: Acknowledger, where: str) -> None:
+async def join(share: Share, start: Start, keeper: Acknowledger, notices: Notices, where: str) -> None:
     """Find the group of a stream, or make it.
 
     Args:
         share: what is held of the stream.
         start: where a new group begins.
         keeper: whose connection is used.
+        notices: who tells that a group is gone.
         where: the server, for messages.
 
     Raises:
@@ -147,7 +154,8 @@ async def join(share: Share, start: Start, keeper: Acknowledger, where: str) -> 
         )
     _refuse_access(kind, where, f"TYPE on {share.stream!r}")
     _refuse_access(info, where, f"XINFO STREAM on {share.stream!r}")
-    begins = share.begins(start, stream_info(info)["last-generated-id"].decode(), datetime.now(UTC))
+    last = stream_info(info)["last-generated-id"].decode()
+    begins = share.begins(start, last, datetime.now(UTC))
     [made] = await keeper.asked(member.create(begins))
     _refuse_access(made, where, f"XGROUP CREATE on {share.stream!r}")
     if isinstance(made, Refusal) and made.code != "BUSYGROUP":
@@ -156,6 +164,7 @@ async def join(share: Share, start: Start, keeper: Acknowledger, where: str) -> 
         await _try_rights(share, keeper, where)
     elif not isinstance(made, Refusal):
         logger.warning("group_made_again: %r of %r, behind %s", member.group, share.stream, begins)
+        notices.tell(ResetDetails(share.stream, share.position, last, begins))
     share.join(group_of(await keeper.ask(groups(share)), share)["last-delivered-id"].decode())
 
 

@@ -18,6 +18,7 @@ from mainflux_events import (
     AccessRefused,
     Commit,
     ConfigError,
+    DeliveredTooOften,
     EmptyStream,
     Event,
     EventsError,
@@ -25,7 +26,9 @@ from mainflux_events import (
     Lag,
     NotStarted,
     Pending,
+    Retry,
     ThingRemoved,
+    read_dead_letters,
 )
 from mainflux_events.claims import LOOK_EVERY
 from mainflux_events.testing import RedisServer
@@ -265,6 +268,7 @@ async def test_what_was_trimmed_away_before_it_was_handled_is_reported_and_ackno
     assert {details.reason for details in seen.of("skipped")} == {
         "it was removed from the stream before it was handled"
     }
+    assert (subscriber.stats.missed, subscriber.stats.received) == (2, 4)
 
 
 async def _not_pending(client: Redis, *ids: str) -> bool:
@@ -306,6 +310,69 @@ async def test_an_event_that_was_delivered_too_often_is_given_up(server: RedisSe
     [details] = seen.of("skipped")
     assert (details.id, details.operation) == (ids[1], "thing.remove")
     assert "delivered 5 times" in details.reason
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("dead_letters", ["dead", "{things}.dead"])
+async def test_where_there_are_dead_letters_it_goes_there(
+    dead_letters: str, server: RedisServer, client: Redis
+) -> None:
+    seen = Recorder()
+    ids = await append(client, *things(3))
+    await read_as(client, "dead", 3)
+    await client.xclaim(STREAM, GROUP, "dead", 0, ids[:2], retrycount=5, justid=True)
+    async with member(server, seen, claim_after=0.3, dead_letter=dead_letters) as subscriber:
+        assert await take(subscriber, 1) == ["t3"]
+        assert (subscriber.stats.dead_lettered, subscriber.stats.given_up) == (2, 0)
+        await wait_until(lambda: _not_pending(client, *ids[:2]))
+    letters = [letter async for letter in read_dead_letters(server.url, dead_letters)]
+    assert [letter.source_id for letter in letters] == ids[:2]
+    assert letters[0].event().action == ThingRemoved("t1")
+    assert (letters[0].attempts, letters[0].consumer) == (5, GROUP)
+    assert letters[0].error_type.endswith("DeliveredTooOften")
+    assert isinstance(seen.of("dead_lettered")[0].error, DeliveredTooOften)
+
+
+async def test_what_fails_for_good_is_dead_lettered_and_acknowledged(
+    server: RedisServer, client: Redis
+) -> None:
+    await append(client, *things(3))
+    handled: list[str] = []
+
+    def handle(event: Event) -> None:
+        if thing(event) == "t2":
+            raise ZeroDivisionError
+        handled.append(thing(event))
+
+    async with member(server, dead_letter="dead") as subscriber:
+        running = asyncio.create_task(subscriber.run(handle, retry=Retry(attempts=1)))
+        await wait_until(lambda: len(handled) == 2)
+        await wait_until(lambda: _has_pending_exactly(client, 0))
+        running.cancel()
+        await asyncio.wait([running])
+    assert [fields[b"id"] for _, fields in await client.xrange("dead")] == [b"t2"]
+    assert (subscriber.stats.dead_lettered, subscriber.stats.given_up) == (1, 0)
+
+
+async def _has_pending_exactly(client: Redis, count: int) -> bool:
+    return sum(map(len, (await pending(client)).values())) == count
+
+
+async def test_what_somebody_else_has_acknowledged_meanwhile_is_not_dead_lettered(
+    server: RedisServer, client: Redis
+) -> None:
+    [id] = await append(client, "t1")
+
+    async def handle(event: Event) -> None:
+        await client.xack(STREAM, GROUP, id)
+        raise ZeroDivisionError
+
+    async with member(server, dead_letter="dead") as subscriber:
+        running = asyncio.create_task(subscriber.run(handle, retry=Retry(attempts=1)))
+        await wait_until(lambda: subscriber.stats.given_up == 1)
+        running.cancel()
+        await asyncio.wait([running])
+    assert await client.xlen("dead") == 0
 
 
 @pytest.mark.usefixtures("group")

@@ -311,8 +311,9 @@ async def test_a_stream_that_is_gone_is_read_on_from_its_new_beginning(
     direct: Redis,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await append(direct, *things(3))
-    async with member(fresh_server, start="earliest") as subscriber:
+    seen = Recorder()
+    ids = await append(direct, *things(3))
+    async with member(fresh_server, seen) as subscriber:
         events = aiter(subscriber)
         taken = [thing(await anext(events)) for _ in range(3)]
         if not handling:
@@ -321,6 +322,9 @@ async def test_a_stream_that_is_gone_is_read_on_from_its_new_beginning(
         await append(direct, *things(3, begin=4))
         taken += [thing(await anext(events)) for _ in range(3)]
         assert taken == things(6)
+    [reset] = seen.of("reset")
+    assert (reset.stream, reset.after) == (STREAM, ids[-1])
+    assert subscriber.stats.resets == 1
     assert caplog.text.count("group_made_again") == 1
 
 
@@ -332,14 +336,16 @@ def _entry_of(subscriber: GroupSubscriber) -> Any:
 async def test_a_group_that_is_destroyed_goes_on_behind_what_was_delivered(
     fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await append(direct, *things(3))
-    async with member(fresh_server) as subscriber:
+    seen = Recorder()
+    ids = await append(direct, *things(3))
+    async with member(fresh_server, seen) as subscriber:
         events = aiter(subscriber)
         taken = [thing(await anext(events)) for _ in range(3)]
         await direct.xgroup_destroy(STREAM, GROUP)
         await append(direct, *things(2, begin=4))
         taken += [thing(await anext(events)) for _ in range(2)]
         assert taken == things(5)
+    assert [(reset.after, reset.resume) for reset in seen.of("reset")] == [(ids[-1], ids[-1])]
     assert "group_made_again" in caplog.text
 
 
