@@ -26,6 +26,7 @@ from .errors import (
     CursorCorrupt,
     DeadLetterLimitReached,
     DecodeError,
+    DeliveredTooOften,
     EmptyName,
     EmptyStream,
     EncodeError,
@@ -40,8 +41,10 @@ from .errors import (
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
+from .group import GroupSubscriber
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
+from .pending import Pending
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
 from .redriving import Redriven, redrive
@@ -63,12 +66,14 @@ __all__ = [
     "DeadLetterLimitReached",
     "DeadLetters",
     "DecodeError",
+    "DeliveredTooOften",
     "EmptyName",
     "EmptyStream",
     "EncodeError",
     "Event",
     "EventsError",
     "GroupRemoved",
+    "GroupSubscriber",
     "HandlerFailed",
     "Hooks",
     "Identity",
@@ -77,6 +82,7 @@ __all__ = [
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
+    "Pending",
     "ProfileConfig",
     "ProfileCreated",
     "ProfileRemoved",

@@ -16,6 +16,7 @@
     ├── LeaseLost                            exclusive, and another subscriber of the name reads now
     ├── StreamGap                            on_gap="raise": entries were removed before they were read
     ├── StreamReset                          on_gap="raise": the stream was deleted, recreated or restored
+    ├── DeliveredTooOften                    why an entry of a group is not handed out any more; reported, not raised
     ├── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
     └── DeadLetterLimitReached               too many entries would have been dead-lettered in too short a time
 
@@ -300,6 +301,27 @@ class LeaseLost(EventsError):
             f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: it "
             'did not renew its lease in time; make another one, or use exclusive="standby" to wait for a turn'
         )
+
+
+class DeliveredTooOften(EventsError):
+    """An entry of a group that no consumer has finished, however often it was delivered: they died, or fell silent.
+
+    It is not raised: it is why such an entry goes to the dead letters, or is given up.
+
+    Attributes:
+        stream, id: the entry's.
+        deliveries: how often it was delivered.
+    """
+
+    def __init__(self, stream: str, id: str, deliveries: int) -> None:
+        super().__init__(stream, id, deliveries)
+        self.stream = stream
+        self.id = id
+        self.deliveries = deliveries
+
+    def __str__(self) -> str:
+        times = f"{self.deliveries} times"
+        return f"entry {self.id} of {self.stream!r} was delivered {times}, and no consumer has finished it"
 
 
 class HandlerFailed(EventsError):

@@ -158,8 +158,9 @@ class SkippedDetails(msgspec.Struct, frozen=True):
     Attributes:
         stream, id: the entry's.
         operation: its operation.
-        reason: why: an operation that no class is known for, or fields that do not decode.
-        fields: the entry as it came.
+        reason: why: an operation that no class is known for, fields that do not decode; of a group, that too many
+            consumers died with it, or that it was removed from the stream before it was handled.
+        fields: the entry as it came; empty where it was removed.
     """
 
     stream: str

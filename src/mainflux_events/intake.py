@@ -31,7 +31,9 @@ class Track(Protocol):
 class Keeper(Protocol):
     """Who stores how far a track is handled."""
 
-    turned: bool
+    @property
+    def turned(self) -> bool:
+        """Whether what is finished next is stored at once."""
 
     def room(self) -> int:
         """How many more entries may be finished until that has to be told."""
@@ -52,12 +54,19 @@ class Keeper(Protocol):
         """From now on, that the event loop has turned means that a handler has awaited something."""
 
 
-class Part(msgspec.Struct, gc=False):
-    """Entries of one stream, in their order."""
+class Part(msgspec.Struct):
+    """Entries of one stream, in their order.
+
+    Attributes:
+        track, keeper: the stream, and who is to be told how far it is handled.
+        entries: as they came. What is handed out is taken off this list.
+        refused: why none of them is to be handed out, where so.
+    """
 
     track: Track
     keeper: Keeper
     entries: Entries
+    refused: EventsError | None = None
 
 
 class Run:
@@ -68,7 +77,8 @@ class Run:
         entries: as they came.
         passed: how many of them were passed over.
         events: the events of those behind them.
-        unreadable: why the one behind them does not decode, where it is to be dead-lettered; then there are no events.
+        unreadable: why the one behind them cannot be handed out, where it is to be dead-lettered; then there are no
+            events.
     """
 
     __slots__ = ("entries", "events", "keeper", "passed", "track", "unreadable")
@@ -89,7 +99,7 @@ class Run:
         self.unreadable = unreadable
 
 
-class Batch(msgspec.Struct, gc=False):
+class Batch(msgspec.Struct):
     """What one answer of the server held.
 
     Attributes:
@@ -133,7 +143,11 @@ class Intake:
         part = self._parts[0]
         assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
-        passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+        if part.refused is None:
+            passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+        else:
+            events = []
+            passed, unreadable = self._sieve.refuse(part.track.stream, entries, part.refused)
         looked_at = passed + len(events) + (unreadable is not None)
         if looked_at == len(part.entries):
             self._parts.popleft()

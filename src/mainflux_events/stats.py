@@ -45,7 +45,7 @@ class SubscriberStats(msgspec.Struct, frozen=True):
         given_up: the same, without dead letters.
         gaps: how often entries were found to have been removed before they were read.
         missed: how many those were; an upper bound, where a gap's own count is one, and without those of gaps of which
-            the server cannot tell.
+            the server cannot tell. Of a group: how many were removed when they were delivered and not handled.
         resets: how often a stream was found to be another one.
     """
 

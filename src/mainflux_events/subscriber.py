@@ -7,39 +7,28 @@ iterates.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from time import monotonic
-from typing import Any, Final, Literal, TypeAlias
-
-import anyio
+from typing import Literal, TypeAlias
 
 from .attach import ask_lag, attach, look
 from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, padded
-from .errors import ConfigError, EventsError, LeaseLost, SubscriberBusy
+from .errors import ConfigError, LeaseLost
 from .events import Action, Event
 from .gaps import Place
-from .hooks import Hooks, logger
-from .link import Channel, Disconnected, Link, Server, Unreachable
+from .hooks import Hooks
+from .link import Channel, Server
 from .notices import OnGap
-from .policies import Backoff, Commit, DeadLetters, checked_dead_letters, instance
+from .policies import Commit, DeadLetters, checked_dead_letters
 from .reader import Reader
-from .refusals import Refusal
+from .service import Connected
 from .sieve import OnUnknown
 from .tasks import conclude, end
 from .tenure import Tenure
-from .writer import DeadLetterWriter
 
 Exclusive: TypeAlias = "bool | Literal['standby']"
-
-# The waits between attempts to reach the server, and how long it may be silent: the reference's.
-BACKOFF: Final = Backoff()
-PATIENCE: Final = 5.0
-
-# How long closing may take to store the cursor: the reference's.
-CLOSE_BOUND: Final = 2.0
 
 
 class Subscriber(Consumer):
@@ -90,7 +79,8 @@ class Subscriber(Consumer):
         self.streams: tuple[str, ...] = checked_streams(stream)
         self.name: str = checked_name(name)
         dead_letters = checked_dead_letters(dead_letter, self.streams)
-        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks, dead_letters, on_gap)
+        what = f"the subscriber {name!r}"
+        super().__init__(what, name, redis, actions, on_unknown, hooks, dead_letters, on_gap)
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
@@ -98,18 +88,10 @@ class Subscriber(Consumer):
             raise ConfigError(f"exclusive: False, True or 'standby' is wanted, not {exclusive!r}")
         self._start = start
         self._commit_policy = commit
-        self._link = Link(redis, PATIENCE)
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
         self._tenure = self._new_tenure(standby=exclusive == "standby") if exclusive else None
         self._committers: dict[Cursor, Committer] = {}
-        self._committing: list[Committer] = []
-        self._parts: list[Reader | Committer] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._holding: list[asyncio.Task[None]] = []  # the task that holds the leases
-        self._closed = asyncio.Event()
-
-    # --- consuming ---
 
     async def commit(self, event: Event) -> None:
         """Commit the event that was handed out last, without asking for the next; wait until that is stored.
@@ -120,35 +102,18 @@ class Subscriber(Consumer):
             LeaseLost: another subscriber of this name reads now, so it cannot be stored.
         """
         self._check_started()
-        instance("commit", event, Event)
         if self._tenure is not None and not self._tenure.reading:
             raise LeaseLost(self.name)
-        self._settle_finished()
-        if self._in_hand:
-            last = self._events[self._place - 1]
-            if (last.id, last.stream) == (event.id, event.stream):
-                self._settle(self._place)
-        cursor = self._cursors.get(event.stream)
-        if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
-            raise ValueError("commit: this event is not the one that was handed out last")
-        try:
-            await self._committers[cursor].flush(PATIENCE)
-        except TimeoutError:
-            raise TimeoutError(
-                f"commit: {cursor.key!r} is not stored after {PATIENCE:g} s; it is tried further"
-            ) from None
-        if cursor not in self._committers and self._state == "started":
+        keepers = self._keepers
+        await super().commit(event)
+        if self._keepers is not keepers and self._state == "started":
             raise LeaseLost(self.name)
 
-    def _left(self, _: object) -> None:
-        for committer in self._committing:
-            committer.store_soon()
-
-    def _look_out(self) -> None:
-        for committer in self._committing:
-            committer.look_out()
-
-    # --- looking ---
+    def _keeper_of(self, event: Event) -> Committer | None:
+        cursor = self._cursors.get(event.stream)
+        if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
+            return None
+        return self._committers[cursor]
 
     @property
     def active(self) -> bool:
@@ -162,64 +127,9 @@ class Subscriber(Consumer):
             EventsError: the server cannot be asked at the moment.
         """
         self._check_started()
-        return {each.cursor.stream: await ask_lag(each, self._link, PATIENCE) for each in self._places}
+        return {each.cursor.stream: await ask_lag(each, self._link, self._patience) for each in self._places}
 
     # --- life ---
-
-    async def start(self) -> None:
-        """Connect, and begin to read. Where Redis cannot be reached at the moment, that goes on in the background.
-
-        Raises:
-            AccessRefused: the server refuses the password, or rights are missing.
-            ConfigError: the address, or what a stream's key holds, can never work.
-            CursorCorrupt: what is stored as the cursor is no ID.
-        """
-        if self._state != "new":
-            raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
-        self._state = "started"
-        self._loop = asyncio.get_running_loop()
-        if self._dead_letters is not None:
-            self._writer = DeadLetterWriter(
-                self._link,
-                self._dead_letters,
-                self.name,
-                backoff=BACKOFF,
-                patience=PATIENCE,
-                observers=self._observers,
-            )
-        try:
-            await self._begin(self._open())
-        except BaseException:
-            self._state = "closed"
-            withdrawing = [self._tenure.withdraw()] if self._tenure is not None else []
-            with anyio.CancelScope(shield=True):
-                if withdrawing:
-                    await conclude(withdrawing)
-                await self._disconnect()
-            raise
-        if self._tenure is None:
-            self._launch()
-            return
-        if self._tenure.reading:
-            self._launch()
-        else:
-            await self._shut()
-        self._holding = [self._spawn(self._tenure.run())]
-
-    async def _begin(self, readers: list[Reader]) -> None:
-        try:
-            if self._tenure is not None:
-                await self._tenure.start()
-            async with asyncio.timeout(PATIENCE):
-                for reader in readers:
-                    await reader.begin()
-                if self._writer is not None:
-                    await self._writer.check()
-        except (Unreachable, Disconnected, Refusal, TimeoutError) as error:
-            reason = str(error) or f"{self._link.where} did not answer in {PATIENCE:g} s"
-            logger.warning("read_unreachable: %r starts without a server: %s", self.name, reason)
-        if self._state == "closed":
-            raise EventsError(f"the subscriber {self.name!r} was closed while it started")
 
     def _new_tenure(self, *, standby: bool) -> Tenure:
         return Tenure(
@@ -230,7 +140,7 @@ class Subscriber(Consumer):
             self._shut,
             self._gate,
             standby=standby,
-            backoff=BACKOFF,
+            backoff=self._backoff,
             observers=self._observers,
         )
 
@@ -238,24 +148,21 @@ class Subscriber(Consumer):
         return {stream: Cursor(self.name, stream) for stream in self.streams}
 
     def _open(self) -> list[Reader]:
-        """Make what reads and what stores."""
-        cursors = list(self._cursors.values())
         if self._tenure is not None:
-            self._tenure.fence(cursors)
+            self._tenure.fence(list(self._cursors.values()))
+        # Two streams of a cluster may be on two servers.
         groups = [[each] for each in self._places] if self._link.sharded else [self._places]
-        readers = [self._reader(group) for group in groups]
-        self._parts = [*readers, *self._committing]
-        return readers
+        return [self._reader(group) for group in groups]
 
     def _reader(self, places: list[Place]) -> Reader:
         cursors = [place.cursor for place in places]
-        settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
+        settings = self._settings()
         fenced = self._tenure.look if self._tenure is not None else _nothing
         committer = Committer(
             self._link, cursors, self._commit_policy, self._settle_finished, fenced, **settings
         )
         self._committers |= dict.fromkeys(cursors, committer)
-        self._committing.append(committer)
+        self._keepers.append(committer)
 
         async def begin(reading: Channel) -> None:
             if all(place.id for place in places):
@@ -277,79 +184,52 @@ class Subscriber(Consumer):
             **settings,
         )
 
-    def _launch(self) -> None:
-        self._tasks = [self._spawn(part.run()) for part in self._parts]
+    async def _before(self) -> None:
+        if self._tenure is not None:
+            await self._tenure.start()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        assert self._loop is not None
-        task = self._loop.create_task(work, name=f"mainflux_events {self.name}")
-        task.add_done_callback(self._ended)
-        return task
+    async def _launch(self) -> None:
+        if self._tenure is None or self._tenure.reading:
+            self._spawn()
+        else:
+            await self._shut()
+        if self._tenure is not None:
+            self._holding = [self._task(self._tenure)]
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A background task is over. Before closing that means that it died, and whoever iterates is told."""
-        error: BaseException | None = None if task.cancelled() else task.exception()
-        if self._state != "started" or (error is None and not task.cancelled()):
-            return
-        if not isinstance(error, LeaseLost | SubscriberBusy):
-            cause = "somebody cancelled it" if error is None else repr(error)
-            error = EventsError(f"a background task of {self.name!r} died: {cause}")
+    def _fail(self, error: Exception) -> None:
         if self._tenure is not None:
             self._gate.fail(error)
-        self._intake.inbox.put_nowait(error)
+        super()._fail(error)
 
     def _take_over(self) -> None:
-        self._open()
-        self._launch()
+        self._sources = self._open()
+        self._spawn()
 
     async def _shut(self) -> None:
         """Read and store no more, and forget what was fetched."""
         for task in self._tasks:
             task.remove_done_callback(self._ended)
         self._abandon()
+        parts = super()._connected()
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
-        self._committers, self._committing = {}, []
+        self._committers, self._keepers = {}, []
         await end(self._tasks)
         self._intake.clear()  # of what came in the meantime
-        await conclude([part.disconnect() for part in self._parts])
-        self._parts, self._tasks = [], []
+        await conclude([part.disconnect() for part in parts])
+        self._sources, self._reading, self._tasks = (), [], []
 
-    async def aclose(self) -> None:
-        """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""
-        if self._loop is not None:
-            self._check_loop()
-        started = self._state == "started"
-        self._end()
-        if not started:
-            if self._tasks or self._holding:
-                await self._closed.wait()
-            return
-        try:
-            for committer in self._committing:
-                committer.close()
-            async with asyncio.timeout(CLOSE_BOUND):
-                if self._writer is not None:
-                    self._writer.close(CLOSE_BOUND)
-                    await self._writer.idle()
-                for committer in list(self._committing):
-                    await committer.flush(CLOSE_BOUND)
-                if self._tenure is not None:
-                    await self._tenure.leave()
-        except TimeoutError:
-            for cursor in self._cursors.values():
-                if not cursor.settled:
-                    logger.error("cursor_not_saved: %r at %s, on closing", cursor.key, cursor.handled)
-        finally:
-            try:
-                await end([*self._holding, *self._tasks])
-            finally:
-                self._closed.set()
-                await self._disconnect()
+    async def _withdraw(self) -> None:
+        if self._tenure is not None:
+            await self._tenure.withdraw()
 
-    async def _disconnect(self) -> None:
-        others = [part for part in (self._tenure, self._writer) if part is not None]
-        await conclude([part.disconnect() for part in (*others, *self._parts)])
+    async def _conclude(self) -> None:
+        await super()._conclude()
+        if self._tenure is not None:
+            await self._tenure.leave()
+
+    def _connected(self) -> list[Connected]:
+        return [*super()._connected(), *([] if self._tenure is None else [self._tenure])]
 
 
 def _nothing() -> None:

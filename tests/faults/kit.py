@@ -65,8 +65,8 @@ class Tally:
 def quick_subscribers(*, patience: float = 5.0) -> Iterator[None]:
     """Subscribers that are quick to try again, as it can be said of publishers by their settings."""
     with (
-        patch("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=0.1)),
-        patch("mainflux_events.subscriber.PATIENCE", patience),
+        patch("mainflux_events.service.BACKOFF", Backoff(initial=0.01, maximum=0.1)),
+        patch("mainflux_events.service.PATIENCE", patience),
         patch("mainflux_events.reader.BLOCK_MS", 50),
     ):
         yield

@@ -87,7 +87,7 @@ async def test_close_during_an_outage_subscriber(
         await begin(outage, fresh_server, proxy)
         await anext(events)
         await anext(events)
-        with patch("mainflux_events.subscriber.CLOSE_BOUND", BOUND):
+        with patch("mainflux_events.service.CLOSE_BOUND", BOUND):
             await in_time(reader.aclose())
         await wait_until(lambda: not proxy.connections)
     [told] = errors(caplog)

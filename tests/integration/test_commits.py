@@ -21,7 +21,7 @@ KEY = "mainflux:cursor:audit:things"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=0.05))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.01, maximum=0.05))
 
 
 def subscriber(server: RedisServer, *hooks: Recorder, name: str = "audit", **settings: Any) -> Subscriber:
@@ -290,7 +290,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(fresh_server: Redis
         committing = asyncio.create_task(consumer.commit(event))
         await asyncio.sleep(0)
         # It is written; now the connection ends, and then the server executes it.
-        channel = consumer._committing[0]._channel
+        channel = consumer._keepers[0]._channel
         assert channel is not None
         channel.abort("the test ends it")
         fresh_server.resume()
@@ -322,7 +322,7 @@ async def test_no_more_than_a_thousand_commits_are_unanswered(
 async def test_a_commit_that_takes_too_long_is_a_timeout(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     async with Redis.from_url(fresh_server.url) as client, subscriber(fresh_server) as consumer:
         [id] = await append(client, "t1")
         event = await anext(consumer)

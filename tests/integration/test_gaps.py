@@ -36,7 +36,7 @@ KEY = "mainflux:cursor:audit:things"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 

@@ -221,7 +221,7 @@ async def test_one_that_is_cut_off_is_replaced_and_what_it_sent_meanwhile_stores
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.tenure.RENEW_EVERY", TTL / 5)
     monkeypatch.setattr("mainflux_events.tenure.ASK_EVERY", TTL / 10)
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     ids = await append(client, *(f"t{number}" for number in range(10)))
     cut, seen = Cut(server), Recorder()
     settings: dict[str, Any] = {"start": "earliest", "exclusive": "standby"}

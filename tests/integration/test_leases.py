@@ -37,7 +37,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.tenure.RENEW_EVERY", 0.1)
     monkeypatch.setattr("mainflux_events.tenure.ASK_EVERY", 0.05)
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 

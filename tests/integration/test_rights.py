@@ -26,7 +26,7 @@ SIDES = {"publisher": "publishing", "once": "publishing", "audit": "subscribing"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", SHORT)
 
 
 def listed(user: str) -> list[str]:

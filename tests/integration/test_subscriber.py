@@ -693,7 +693,7 @@ async def test_closed_before_it_was_started_it_cannot_be_used(server: RedisServe
 async def test_whoever_closes_meanwhile_waits_for_the_end(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.CLOSE_BOUND", 0.2)
+    monkeypatch.setattr("mainflux_events.service.CLOSE_BOUND", 0.2)
     async with Redis.from_url(fresh_server.url) as client:
         subscriber = Subscriber(fresh_server.url, "things", "audit", start="earliest")
         await subscriber.start()

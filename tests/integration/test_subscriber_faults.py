@@ -14,14 +14,14 @@ from redis.retry import Retry
 from consuming import STREAM, Recorder, append, read_again, stored, take
 from mainflux_events import Backoff, CursorCorrupt, EventsError, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import background_tasks, wait_until
 
 KEY = "mainflux:cursor:audit:things"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 
@@ -38,10 +38,6 @@ def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> Subscr
 
 def things(count: int) -> list[str]:
     return [f"t{number}" for number in range(1, count + 1)]
-
-
-def background_tasks() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("mainflux_events")]
 
 
 # --- not there at the start -----------------------------------------------------------------------------------------
@@ -85,7 +81,7 @@ async def test_what_can_never_work_is_raised_in_the_loop_where_it_shows_only_the
 async def test_a_server_that_hangs_at_start_is_waited_for_in_the_background(
     fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     await append(direct, "t1")
     fresh_server.hang()
     async with subscriber(fresh_server) as consumer:
