@@ -268,7 +268,7 @@ class Consumer(Service):
         run = self._run
         assert run is not None
         assert self._writer is not None
-        entry = run.entries[run.passed + place - 1]
+        entry = run.entries[run.end(place - 1)]
         try:
             buried = await self._writer.write(run.track, entry, error, attempts, run.keeper)
         except (TimeoutError, Fenced):
@@ -306,11 +306,11 @@ class Consumer(Service):
 
     def _settle(self, place: int) -> None:
         """The events up to this place are finished."""
-        run, begins = self._run, self._kept
+        run, kept = self._run, self._kept
         assert run is not None
         self._kept = place
-        self._finished += place - begins
-        run.keeper.finished(run.track, run.entries[run.passed + begins : run.passed + place])
+        self._finished += place - kept
+        run.keeper.finished(run.track, run.entries[run.end(kept) : run.end(place)])
 
     def _abandon(self) -> None:
         """Forget what was fetched, and the event in hand: it comes again."""

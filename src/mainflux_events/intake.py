@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -75,13 +75,15 @@ class Run:
     Attributes:
         track, keeper: of what they are entries, and who is to be told.
         entries: as they came.
-        passed: how many of them were passed over.
+        passed: how many of them were passed over at first.
         events: the events of those behind them.
         unreadable: why the one behind them cannot be handed out, where it is to be dead-lettered; then there are no
             events.
+        ends: for each of these, how many of the entries are finished when it is, with those that were passed over
+            behind it.
     """
 
-    __slots__ = ("entries", "events", "keeper", "passed", "track", "unreadable")
+    __slots__ = ("ends", "entries", "events", "keeper", "passed", "track", "unreadable")
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Run:
         passed: int,
         events: list[Event],
         unreadable: EventsError | None,
+        ends: Sequence[int],
     ) -> None:
         self.track = part.track
         self.keeper = part.keeper
@@ -97,6 +100,11 @@ class Run:
         self.passed = passed
         self.events = events
         self.unreadable = unreadable
+        self.ends = ends
+
+    def end(self, handled: int) -> int:
+        """How many of the entries are finished when so many of the events are: also the place of the next one's."""
+        return self.ends[handled - 1] if handled else self.passed
 
 
 class Batch(msgspec.Struct):
@@ -144,16 +152,17 @@ class Intake:
         assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
         if part.refused is None:
-            passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+            passed, events, unreadable, ends = self._sieve.sift(part.track.stream, entries)
         else:
             events = []
             passed, unreadable = self._sieve.refuse(part.track.stream, entries, part.refused)
-        looked_at = passed + len(events) + (unreadable is not None)
+            ends = [] if unreadable is None else [1]
+        looked_at = ends[-1] if ends else passed
         if looked_at == len(part.entries):
             self._parts.popleft()
         else:
             del part.entries[:looked_at]
-        return Run(part, entries[:looked_at], passed, events, unreadable)
+        return Run(part, entries[:looked_at], passed, events, unreadable, ends)
 
     def clear(self) -> None:
         """Forget all that was fetched."""
