@@ -333,18 +333,21 @@ class HandlerFailed(EventsError):
         stream, id: the entry's.
         operation: the operation of its action.
         attempts: how often the handler was called.
+        events: how many events it was called with; of a batch, the entry is the first.
     """
 
-    def __init__(self, stream: str, id: str, operation: str, attempts: int) -> None:
-        super().__init__(stream, id, operation, attempts)
+    def __init__(self, stream: str, id: str, operation: str, attempts: int, events: int = 1) -> None:
+        super().__init__(stream, id, operation, attempts, events)
         self.stream = stream
         self.id = id
         self.operation = operation
         self.attempts = attempts
+        self.events = events
 
     def __str__(self) -> str:
+        batch = f", the first of a batch of {self.events}," if self.events > 1 else ""
         return (
-            f"entry {self.id} of {self.stream!r} ({self.operation}) was not handled in {self.attempts} "
+            f"entry {self.id} of {self.stream!r} ({self.operation}){batch} was not handled in {self.attempts} "
             "attempts; the cursor stays before it"
         )
 

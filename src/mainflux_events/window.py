@@ -1,0 +1,189 @@
+"""Events that are handled at the same time or wait for their turn: which may go next, and up to where all are finished.
+
+Handlers of different keys run at once, those of one key in turn, so events are finished in any order. Who stores how
+far a stream is handled hears only of entries before which no other is unfinished.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
+
+from .events import Event
+from .intake import Run, Track
+
+# So many entries may be there, where most are passed over and few are events. Of those only the ID is kept.
+MOST_ENTRIES: Final = 50_000
+
+
+class Lane:
+    """The events of one key: those that wait, and whether one before them is being handled."""
+
+    __slots__ = ("busy", "key", "waiting")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.waiting: deque[Slot] = deque()
+        self.busy = False
+
+
+class Slot:
+    """An event in the window."""
+
+    __slots__ = ("event", "lane", "number", "place", "stretch")
+
+    def __init__(self, event: Event, number: int, stretch: Stretch, place: int) -> None:
+        self.event = event
+        self.number = number
+        self.stretch = stretch
+        self.place = place
+        self.lane: Lane | None = None
+
+
+class Stretch:
+    """A run in the window: which of its events are finished, and how much of it was told to its keeper."""
+
+    __slots__ = ("finished", "kept", "run", "told")
+
+    def __init__(self, run: Run) -> None:
+        if len(run.events) < len(run.entries):
+            run.forget_passed()
+        self.run = run
+        self.finished = bytearray(len(run.events))
+        self.kept = 0
+        self.told = 0
+
+    def advance(self) -> tuple[int, int]:
+        """Tell the keeper what is finished from the begin on. Gives how many events that were, and entries."""
+        run = self.run
+        kept = self.finished.find(0, self.kept)
+        if kept < 0:
+            kept = len(self.finished)
+        told = run.end(kept)
+        advanced = kept - self.kept, told - self.told
+        if advanced[1]:
+            run.keeper.finished(run.track, run.entries[self.told : told])
+            self.kept, self.told = kept, told
+        return advanced
+
+    @property
+    def over(self) -> bool:
+        """Whether all of it is finished."""
+        return self.kept == len(self.finished)
+
+
+class Window:
+    """Events in the order in which they were read.
+
+    Args:
+        size: how many events there may be from the oldest unfinished one on.
+
+    Attributes:
+        available: how many events wait for nobody but a free handler.
+        in_flight: how many are being handled.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.available: int = 0
+        self.in_flight: int = 0
+        self._free = size
+        self._free_entries = max(size, MOST_ENTRIES)
+        self._numbers = count()
+        self._stretches: dict[Track, deque[Stretch]] = {}
+        self._lanes: dict[Hashable, Lane] = {}
+        # Lanes with an event that may go next, by the number of that event: the oldest goes first.
+        self._ready: list[tuple[int, Lane]] = []
+
+    @property
+    def room(self) -> int:
+        """How many more entries may be added."""
+        return min(self._free, self._free_entries)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are events that are not finished, or that are behind one of those."""
+        return any(self._stretches.values())
+
+    def add(self, run: Run) -> list[Slot]:
+        """Take the next entries. Each of the events given back has to be queued, or to be finished without that."""
+        stretch = Stretch(run)
+        self._free -= len(run.events)
+        self._free_entries -= len(run.entries)
+        stretches = self._stretches.setdefault(run.track, deque())
+        stretches.append(stretch)
+        if len(stretches) == 1:
+            self._advance(run.track)
+        return [
+            Slot(event, number, stretch, place)
+            for place, (event, number) in enumerate(zip(run.events, self._numbers, strict=False))
+        ]
+
+    def queue(self, slot: Slot, key: Hashable) -> None:
+        """An event waits behind those of the same key. Raises TypeError for a key that has no hash."""
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+        slot.lane = lane
+        lane.waiting.append(slot)
+        if not lane.busy:
+            self.available += 1
+            if len(lane.waiting) == 1:
+                heappush(self._ready, (slot.number, lane))
+
+    def take(self, most: int) -> list[Slot]:
+        """The next events to be handled, as many at most, in their order. Of one key, all that wait."""
+        taken: list[Slot] = []
+        while self._ready and len(taken) < most:
+            _, lane = heappop(self._ready)
+            lane.busy = True
+            waiting = lane.waiting
+            self.available -= len(waiting)
+            while waiting and len(taken) < most:
+                taken.append(waiting.popleft())
+        if most > 1:
+            taken.sort(key=_number)
+        self.in_flight += len(taken)
+        return taken
+
+    def finish(self, slots: Sequence[Slot]) -> None:
+        """These are finished, all that were taken together. Those behind them of their keys may go next."""
+        for slot in slots:
+            slot.stretch.finished[slot.place] = True
+            lane = slot.lane
+            if lane is None:
+                continue
+            self.in_flight -= 1
+            if lane.busy:
+                lane.busy = False
+                if lane.waiting:
+                    self.available += len(lane.waiting)
+                    heappush(self._ready, (lane.waiting[0].number, lane))
+                else:
+                    del self._lanes[lane.key]
+        for track in {slot.stretch.run.track for slot in slots}:
+            self._advance(track)
+
+    def _advance(self, track: Track) -> None:
+        stretches = self._stretches[track]
+        while stretches:
+            events, entries = stretches[0].advance()
+            self._free += events
+            self._free_entries += entries
+            if not stretches[0].over:
+                break
+            stretches.popleft()
+
+    def rest(self) -> list[Run]:
+        """What was not told to its keeper, by streams, in order."""
+        return [
+            stretch.run.behind(stretch.told)
+            for stretches in self._stretches.values()
+            for stretch in stretches
+        ]
+
+
+def _number(slot: Slot) -> int:
+    return slot.number
