@@ -95,8 +95,8 @@ class Running:
         self._look_out = look_out
         self._dispatch = dispatch
         self._concurrency = concurrency
-        # Where one handler works at a time, all are in order anyway.
-        self._key = key or key_of if concurrency > 1 else _same
+        # Where one handler works at a time, the oldest go first: all are in order, whatever their keys.
+        self._key = key or key_of if concurrency > 1 else id
         self._batch = batch
         self._max_wait = max_wait
         self._window = Window(WINDOW * concurrency * batch)
@@ -293,7 +293,3 @@ class Running:
         self._turns += 1
         self._turn_due = monotonic() + TURN_SECONDS
         self._fresh.set()
-
-
-def _same(_: Event) -> Hashable:
-    return None

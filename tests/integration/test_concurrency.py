@@ -160,6 +160,18 @@ async def test_there_are_no_more_handlers_at_a_time_than_were_asked_for(
         assert subscriber.stats == SubscriberStats(received=6, handled=1, skipped=0, retried=0, given_up=0)
 
 
+async def test_there_are_no_more_tasks_than_there_are_events_at_work(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    await append(client, "t1", "t1", "t2")
+    tasks: list[int] = []
+
+    async with running(subscriber, lambda event: tasks.append(len(handlers())), concurrency=50):
+        await wait_until(lambda: len(tasks) == 3)
+        assert max(tasks) <= 2
+        await wait_until(lambda: handlers() == [])
+
+
 async def test_the_key_can_be_chosen(subscriber: Subscriber, client: Redis) -> None:
     await append(client, *things(4))
     gates = Gates(*things(4))
