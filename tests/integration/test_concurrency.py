@@ -673,6 +673,17 @@ async def test_a_run_begins_where_a_loop_was_left_and_a_loop_where_a_run_was(
     assert subscriber.stats.skipped == 0
 
 
+async def test_what_several_runs_have_left_comes_in_the_order_of_the_stream(
+    subscriber: Subscriber, client: Redis
+) -> None:
+    await append(client, *things(100))
+    for concurrency in (8, 3, 2):
+        gates = Gates("t1")
+        async with running(subscriber, gates, concurrency=concurrency):
+            await wait_until(lambda gates=gates, full=concurrency * WINDOW: len(gates.returned) >= full - 1)
+    assert await take(subscriber, 100) == things(100)
+
+
 @pytest.mark.parametrize(
     "options",
     [
