@@ -14,7 +14,7 @@ import sys
 
 from consuming import STREAM, thing
 from mainflux_events import Event, Subscriber
-from mainflux_events.running import WINDOW
+from mainflux_events.workers import WINDOW
 
 URL, CONCURRENCY, BATCH, LAST = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 RANDOM = random.Random(1)

@@ -1,10 +1,10 @@
-"""One call of a handler: its time, its further attempts, and what becomes of an event that no attempt handled."""
+"""One call of a handler, with an event or a batch: its time, its further attempts, and what follows if none helps."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from .errors import ConfigError, HandlerFailed
@@ -13,13 +13,14 @@ from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
 
 Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
+BatchHandler: TypeAlias = "Callable[[list[Event]], Awaitable[Any] | Any]"
 OnFailure: TypeAlias = Literal["skip", "raise"]
 # Has an event dead-lettered: what its handler raised last, and how often it was called.
 Bury: TypeAlias = "Callable[[Event, BaseException, int], Awaitable[None]]"
 
 
 class Dispatch:
-    """Calls a handler for one event after another.
+    """Calls a handler for one event or batch after another, or for several at a time.
 
     Args:
         handler: a plain function or a coroutine function.
@@ -32,7 +33,7 @@ class Dispatch:
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Handler | BatchHandler,
         *,
         retry: Retry,
         timeout: float | None,
@@ -58,43 +59,52 @@ class Dispatch:
         self._bury = bury
         self.retried: int = 0
 
-    async def handle(self, event: Event) -> bool:
-        """Call the handler until it returns. Gives whether the event is done with; it is given up where not.
+    async def handle(self, given: Event | Sequence[Event]) -> bool:
+        """Call the handler until it returns. Gives whether what it was given is done with; it is given up where not.
 
         Raises:
-            HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
+            HandlerFailed: no attempt handled it, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
         """
         retry = self._retry
         waits: Waits | None = None
         attempt = 1
-        while (error := await self._call(event)) is not None:
-            final = attempt == retry.attempts or not retry.covers(error)
-            self._report(event, attempt, error, final)
-            if final:
-                return await self._fail(event, error, attempt)
+        while (error := await self._call(given)) is not None:
+            if attempt == retry.attempts or not retry.covers(error):
+                return await self.give_up(given, error, attempt)
+            self._report(given, attempt, error, final=False)
             attempt += 1
             self.retried += 1
             waits = waits or Waits(retry.initial, retry.maximum)
             await asyncio.sleep(waits.next())
         return True
 
-    async def _fail(self, event: Event, error: BaseException, attempts: int) -> bool:
+    async def give_up(self, given: Event | Sequence[Event], error: BaseException, attempts: int = 0) -> bool:
+        """There is no further attempt, or never was one. Gives and raises what `handle` does."""
+        self._report(given, attempts, error, final=True)
+        events = _listed(given)
         if self._on_failure == "raise":
-            raise HandlerFailed(event.stream, event.id, event.action.operation, attempts) from error
+            first, operation = events[0], events[0].action.operation
+            raise HandlerFailed(first.stream, first.id, operation, attempts, len(events)) from error
         if self._bury is None:
             return False
-        await self._bury(event, error, attempts)
+        for event in events:
+            await self._bury(event, error, attempts)
         return True
 
-    async def _call(self, event: Event) -> BaseException | None:
+    async def _call(self, given: Event | Sequence[Event]) -> BaseException | None:
         """One attempt: what it raised, or None. Only the cancellation of this task itself goes through."""
         task = asyncio.current_task()
         assert task is not None
         cancelled_before = task.cancelling()
         try:
-            result = self._handler(event)
-            if inspect.isawaitable(result):
+            # A handler may change the list that it gets.
+            result: Any = self._handler(given if isinstance(given, Event) else list(given))  # type: ignore[arg-type]
+            if not inspect.isawaitable(result):
+                return None
+            if self._timeout is None:
+                await result
+            else:
                 async with asyncio.timeout(self._timeout):
                     await result
         except asyncio.CancelledError as error:
@@ -105,15 +115,24 @@ class Dispatch:
             return error
         return None
 
-    def _report(self, event: Event, attempt: int, error: BaseException, final: bool) -> None:
+    def _report(
+        self, given: Event | Sequence[Event], attempt: int, error: BaseException, final: bool
+    ) -> None:
+        events = _listed(given)
         logger.warning(
-            "handler_failed: entry %s of %r (%s), attempt %d of %d%s",
-            event.id,
-            event.stream,
-            event.action.operation,
+            "handler_failed: entry %s of %r (%s)%s, attempt %d of %d%s",
+            events[0].id,
+            events[0].stream,
+            events[0].action.operation,
+            f" and {len(events) - 1} more of a batch" if len(events) > 1 else "",
             attempt,
             self._retry.attempts,
             ", given up" if final and self._on_failure == "skip" and self._bury is None else "",
             exc_info=error,
         )
-        self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))
+        for event in events:
+            self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))
+
+
+def _listed(given: Event | Sequence[Event]) -> Sequence[Event]:
+    return [given] if isinstance(given, Event) else given

@@ -332,7 +332,7 @@ class HandlerFailed(EventsError):
     Attributes:
         stream, id: the entry's.
         operation: the operation of its action.
-        attempts: how often the handler was called.
+        attempts: how often the handler was called; 0 where `key` raised, or gave no key.
         events: how many events it was called with; of a batch, the entry is the first.
     """
 
@@ -346,10 +346,8 @@ class HandlerFailed(EventsError):
 
     def __str__(self) -> str:
         batch = f", the first of a batch of {self.events}," if self.events > 1 else ""
-        return (
-            f"entry {self.id} of {self.stream!r} ({self.operation}){batch} was not handled in {self.attempts} "
-            "attempts; the cursor stays before it"
-        )
+        failed = f"was not handled in {self.attempts} attempts" if self.attempts else "has no key"
+        return f"entry {self.id} of {self.stream!r} ({self.operation}){batch} {failed}; the cursor stays before it"
 
 
 class DeadLetterLimitReached(EventsError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -87,15 +88,15 @@ class Run:
 
     def __init__(
         self,
-        part: Part,
+        part: Part | Run,
         entries: Entries,
         passed: int,
         events: list[Event],
         unreadable: EventsError | None,
         ends: Sequence[int],
     ) -> None:
-        self.track = part.track
-        self.keeper = part.keeper
+        self.track: Track = part.track
+        self.keeper: Keeper = part.keeper
         self.entries = entries
         self.passed = passed
         self.events = events
@@ -105,6 +106,25 @@ class Run:
     def end(self, handled: int) -> int:
         """How many of the entries are finished when so many of the events are: also the place of the next one's."""
         return self.ends[handled - 1] if handled else self.passed
+
+    def behind(self, finished: int) -> Run:
+        """What is left of it, when so many of the entries are finished."""
+        handled = bisect_right(self.ends, finished)
+        return Run(
+            self,
+            self.entries[finished:],
+            max(0, self.passed - finished),
+            self.events[handled:],
+            None if handled else self.unreadable,
+            [end - finished for end in self.ends[handled:]],
+        )
+
+    def forget_passed(self) -> None:
+        """Keep only the IDs of entries that were passed over."""
+        kept = [[id, None] for id, _ in self.entries]
+        for place in [self.passed, *self.ends][: len(self.ends)]:
+            kept[place] = self.entries[place]
+        self.entries = kept
 
 
 class Batch(msgspec.Struct):
@@ -134,15 +154,27 @@ class Intake:
         self.inbox: Inbox = asyncio.Queue()
         self._sieve = sieve
         self._parts: deque[Part | Notice] = deque()
+        self._given_back: deque[Run] = deque()
+
+    def give_back(self, runs: Iterable[Run]) -> None:
+        """These were taken and come again, each in one piece, before what follows them."""
+        self._given_back.extendleft(reversed([run for run in runs if run.entries]))
+
+    @property
+    def at_notice(self) -> bool:
+        """Whether all that was taken has to be finished before `next_run` is called."""
+        return not self._given_back and bool(self._parts) and isinstance(self._parts[0], Notice)
 
     def next_run(self, most: int) -> Run | None:
         """The next entries, as many at most, decoded; None where nothing more has been fetched.
 
-        All entries before them have to be finished, for what stands between is told.
+        Where it is `at_notice`, all entries before have to be finished, for what stands between is told.
 
         Raises:
             StreamGap, StreamReset: what stands between, by the policy. The next call goes on behind it.
         """
+        if self._given_back:
+            return self._given_back.popleft()
         while self._parts and isinstance(notice := self._parts[0], Notice):
             notice.deliver()
             self._parts.popleft()
@@ -166,6 +198,7 @@ class Intake:
 
     def clear(self) -> None:
         """Forget all that was fetched."""
+        self._given_back.clear()
         self._parts.clear()
         for _ in range(self.inbox.qsize()):
             item = self.inbox.get_nowait()

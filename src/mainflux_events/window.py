@@ -7,16 +7,31 @@ far a stream is handled hears only of entries before which no other is unfinishe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Final, TypeAlias
 
 from .events import Event
 from .intake import Run, Track
 
 # So many entries may be there, where most are passed over and few are events. Of those only the ID is kept.
 MOST_ENTRIES: Final = 50_000
+
+
+Key: TypeAlias = "Callable[[Event], Hashable]"
+
+
+def key_of(event: Event) -> Hashable:
+    """The ID of what the action is about. All events whose action has none share one key, None."""
+    id = getattr(event.action, "id", None)
+    if type(id) is str:
+        return id
+    try:
+        hash(id)
+    except TypeError:
+        return None
+    return id
 
 
 class Lane:
@@ -31,28 +46,43 @@ class Lane:
 
 
 class Slot:
-    """An event in the window."""
+    """An event in the window: the run that it is of, and its place there."""
 
-    __slots__ = ("event", "lane", "number", "place", "stretch")
+    __slots__ = ("lane", "number", "place", "stretch")
 
-    def __init__(self, event: Event, number: int, stretch: Stretch, place: int) -> None:
-        self.event = event
-        self.number = number
+    def __init__(self, stretch: Stretch, place: int, number: int) -> None:
         self.stretch = stretch
         self.place = place
+        self.number = number
         self.lane: Lane | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run that it is of."""
+        return self.stretch.run
+
+    @property
+    def window(self) -> Window:
+        """The window that it is in."""
+        return self.stretch.window
+
+    @property
+    def event(self) -> Event:
+        """The event itself. There is none where the entry cannot be handed out."""
+        return self.stretch.run.events[self.place]
 
 
 class Stretch:
     """A run in the window: which of its events are finished, and how much of it was told to its keeper."""
 
-    __slots__ = ("finished", "kept", "run", "told")
+    __slots__ = ("finished", "kept", "run", "told", "window")
 
-    def __init__(self, run: Run) -> None:
-        if len(run.events) < len(run.entries):
+    def __init__(self, window: Window, run: Run) -> None:
+        self.window = window
+        if len(run.ends) < len(run.entries):
             run.forget_passed()
         self.run = run
-        self.finished = bytearray(len(run.events))
+        self.finished = bytearray(len(run.ends))
         self.kept = 0
         self.told = 0
 
@@ -76,7 +106,7 @@ class Stretch:
 
 
 class Window:
-    """Events in the order in which they were read.
+    """Events in the order in which they were read. Each is queued, taken, finished and released.
 
     Args:
         size: how many events there may be from the oldest unfinished one on.
@@ -108,18 +138,15 @@ class Window:
         return any(self._stretches.values())
 
     def add(self, run: Run) -> list[Slot]:
-        """Take the next entries. Each of the events given back has to be queued, or to be finished without that."""
-        stretch = Stretch(run)
-        self._free -= len(run.events)
+        """Take the next entries. Each slot has to be queued, or to be finished without being taken."""
+        stretch = Stretch(self, run)
+        self._free -= len(run.ends)
         self._free_entries -= len(run.entries)
         stretches = self._stretches.setdefault(run.track, deque())
         stretches.append(stretch)
         if len(stretches) == 1:
             self._advance(run.track)
-        return [
-            Slot(event, number, stretch, place)
-            for place, (event, number) in enumerate(zip(run.events, self._numbers, strict=False))
-        ]
+        return [Slot(stretch, place, next(self._numbers)) for place in range(len(run.ends))]
 
     def queue(self, slot: Slot, key: Hashable) -> None:
         """An event waits behind those of the same key. Raises TypeError for a key that has no hash."""
@@ -148,23 +175,29 @@ class Window:
         self.in_flight += len(taken)
         return taken
 
-    def finish(self, slots: Sequence[Slot]) -> None:
-        """These are finished, all that were taken together. Those behind them of their keys may go next."""
+    def finish(self, slots: Sequence[Slot]) -> int:
+        """These are finished. Gives how many of them were not before."""
+        count = 0
         for slot in slots:
+            count += not slot.stretch.finished[slot.place]
             slot.stretch.finished[slot.place] = True
-            lane = slot.lane
-            if lane is None:
-                continue
-            self.in_flight -= 1
-            if lane.busy:
-                lane.busy = False
-                if lane.waiting:
-                    self.available += len(lane.waiting)
-                    heappush(self._ready, (lane.waiting[0].number, lane))
-                else:
-                    del self._lanes[lane.key]
         for track in {slot.stretch.run.track for slot in slots}:
             self._advance(track)
+        return count
+
+    def release(self, slots: Sequence[Slot]) -> None:
+        """All that were taken together are done with: what waits behind them may go next."""
+        self.in_flight -= len(slots)
+        for slot in slots:
+            lane = slot.lane
+            if lane is None or not lane.busy:
+                continue
+            lane.busy = False
+            if lane.waiting:
+                self.available += len(lane.waiting)
+                heappush(self._ready, (lane.waiting[0].number, lane))
+            else:
+                del self._lanes[lane.key]
 
     def _advance(self, track: Track) -> None:
         stretches = self._stretches[track]
@@ -175,6 +208,20 @@ class Window:
             if not stretches[0].over:
                 break
             stretches.popleft()
+
+    def slot_of(self, event: Event) -> Slot | None:
+        """Where an event is; None where it is not here. Takes its time."""
+        for stretches in self._stretches.values():
+            for stretch in stretches:
+                for place, each in enumerate(stretch.run.events):
+                    if each is event:
+                        return Slot(stretch, place, -1)
+        return None
+
+    def is_first(self, slot: Slot) -> bool:
+        """Whether all before it, of its stream, are finished."""
+        stretch = self._stretches[slot.stretch.run.track][0]
+        return stretch is slot.stretch and stretch.kept == slot.place
 
     def rest(self) -> list[Run]:
         """What was not told to its keeper, by streams, in order."""

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 
 from consuming import STREAM, Recorder, append, read_again, stored, take, thing
 from mainflux_events import Event, HandlerFailed, Retry, Subscriber, SubscriberStats
-from mainflux_events.running import WINDOW
 from mainflux_events.testing import RedisServer
+from mainflux_events.workers import WINDOW
 from support import wait_until
 
 FOR_EVER = 1000.0  # seconds
@@ -99,7 +99,7 @@ async def test_without_a_time_to_wait_a_batch_is_what_has_come_meanwhile(
         await append(client, "t1")
         await wait_until(lambda: batches.begun == [["t1"]])
         await append(client, *things(7, 2))
-        window = subscriber._running._window  # type: ignore[union-attr]
+        window = subscriber._workers._window  # type: ignore[union-attr]
         await wait_until(lambda: window.available == 7)
         batches.gate.set()
         await until_handled(subscriber, 8)
@@ -114,7 +114,7 @@ async def test_each_batch_has_its_own_time_to_fill(
     async with running(subscriber, batches, batch=3, max_wait=0.02):
         await append(client, "t1")
         await until_handled(subscriber, 1)
-        subscriber._running._max_wait = FOR_EVER  # type: ignore[union-attr]
+        subscriber._workers._max_wait = FOR_EVER  # type: ignore[union-attr]
         for id in things(3, 2):
             await append(client, id)
             await read_again(server)
@@ -129,7 +129,7 @@ async def test_a_batch_that_has_waited_while_a_handler_was_at_work_waits_no_long
     async with running(subscriber, batches, batch=3, max_wait=0.02):
         await append(client, *things(4))
         await wait_until(lambda: batches.begun == [things(3)])
-        running_now: Any = subscriber._running
+        running_now: Any = subscriber._workers
         await wait_until(lambda: running_now._overdue)
         running_now._max_wait = FOR_EVER
         batches.gate.set()
@@ -222,7 +222,9 @@ async def test_a_batch_that_was_cut_short_comes_again(subscriber: Subscriber, cl
 
     async with running(subscriber, handle, batch=10):
         await wait_until(lambda: len(batches.begun) == 2)
-        assert subscriber.stats == SubscriberStats(received=20, handled=10, skipped=0, retried=0, given_up=0)
+        assert subscriber.stats == SubscriberStats(
+            received=20, handled=10, skipped=0, retried=0, dead_lettered=0, given_up=0
+        )
     assert await take(subscriber, 10) == things(10, 11)
     assert await stored(client, "audit") in ids[9:19]
 
@@ -246,7 +248,9 @@ async def test_a_batch_is_tried_again_as_a_whole_whatever_the_handler_has_made_o
     async with running(subscriber, handle, batch=4, retry=AT_ONCE):
         await until_handled(subscriber, 4)
     assert calls == [things(4), things(4)]
-    assert subscriber.stats == SubscriberStats(received=4, handled=4, skipped=0, retried=1, given_up=0)
+    assert subscriber.stats == SubscriberStats(
+        received=4, handled=4, skipped=0, retried=1, dead_lettered=0, given_up=0
+    )
 
 
 async def test_of_a_batch_that_no_attempt_handled_each_event_is_given_up_and_reported(
@@ -263,7 +267,9 @@ async def test_of_a_batch_that_no_attempt_handled_each_event_is_given_up_and_rep
         with caplog.at_level(logging.WARNING):
             async with running(subscriber, handle, batch=3, retry=AT_ONCE):
                 await until_handled(subscriber, 3)
-        assert subscriber.stats == SubscriberStats(received=6, handled=3, skipped=0, retried=1, given_up=3)
+        assert subscriber.stats == SubscriberStats(
+            received=6, handled=3, skipped=0, retried=1, dead_lettered=0, given_up=3
+        )
     told = [(details.event.id, details.attempt, details.final) for details in seen.of("handler_failed")]
     assert told == [(id, 1, False) for id in ids[:3]] + [(id, 2, True) for id in ids[:3]]
     lines = [record.getMessage() for record in caplog.records]
@@ -329,7 +335,7 @@ async def test_what_waits_for_its_batch_to_fill_is_left_when_the_subscriber_clos
     subscriber = Subscriber(server.url, STREAM, "audit", start="earliest")
     await subscriber.start()
     async with running(subscriber, batches, batch=5, max_wait=FOR_EVER) as task:
-        await wait_until(lambda: subscriber._running is not None and subscriber._running._timer is not None)
+        await wait_until(lambda: subscriber._workers is not None and subscriber._workers._timer is not None)
         await subscriber.aclose()
         await asyncio.wait([task], timeout=5)
         assert task.done()

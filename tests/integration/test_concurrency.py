@@ -31,8 +31,8 @@ from mainflux_events import (
     SubscriberStats,
     ThingRemoved,
 )
-from mainflux_events.running import WINDOW
 from mainflux_events.testing import RedisServer
+from mainflux_events.workers import WINDOW
 from support import wait_until
 
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
@@ -157,7 +157,9 @@ async def test_there_are_no_more_handlers_at_a_time_than_were_asked_for(
         await wait_until(lambda: len(gates.begun) == 6)
         assert gates.begun == things(6)
         assert len(handlers()) == 5
-        assert subscriber.stats == SubscriberStats(received=6, handled=1, skipped=0, retried=0, given_up=0)
+        assert subscriber.stats == SubscriberStats(
+            received=6, handled=1, skipped=0, retried=0, dead_lettered=0, given_up=0
+        )
 
 
 async def test_there_are_no_more_tasks_than_there_are_events_at_work(
@@ -306,7 +308,7 @@ async def test_with_every_what_is_finished_late_is_stored_after_so_many_seconds(
         running(subscriber, gates, concurrency=2),
     ):
         await wait_until(lambda: len(gates.begun) == 2)
-        [committer] = subscriber._committing
+        [committer] = subscriber._keepers
         first_timer = committer._timer
         await wait_until(lambda: committer._timer is not first_timer)
         gates.release("t1")
@@ -420,7 +422,9 @@ async def test_a_failing_event_holds_back_its_own_key_until_it_is_done_with(
             failing.set()
             await until_stored(client, ids[3])
         assert calls[3:] == [("t1", ids[0]), ("t1", ids[0]), ("t1", ids[1])]
-        assert subscriber.stats == SubscriberStats(received=4, handled=3, skipped=0, retried=2, given_up=1)
+        assert subscriber.stats == SubscriberStats(
+            received=4, handled=3, skipped=0, retried=2, dead_lettered=0, given_up=1
+        )
     assert [(each.attempt, each.final) for each in seen.of("handler_failed")] == [
         (1, False),
         (2, False),
@@ -485,7 +489,9 @@ async def test_a_failed_event_is_raised_the_others_are_cancelled_and_come_again(
     assert isinstance(failed, HandlerFailed)
     assert (failed.id, failed.attempts, type(failed.__cause__)) == (ids[3], 2, ZeroDivisionError)
     await until_stored(client, ids[0])
-    assert subscriber.stats == SubscriberStats(received=3, handled=3, skipped=0, retried=1, given_up=0)
+    assert subscriber.stats == SubscriberStats(
+        received=3, handled=3, skipped=0, retried=1, dead_lettered=0, given_up=0
+    )
     assert await take(subscriber, 5) == things(5, 2)
 
 
@@ -522,7 +528,9 @@ async def test_an_event_that_has_no_key_has_failed(key: Any, server: RedisServer
         async with running(subscriber, gates, concurrency=2, key=key_of):
             await until_stored(client, ids[-1])
         assert gates.returned == ["t1", "t3"]
-        assert subscriber.stats == SubscriberStats(received=3, handled=2, skipped=0, retried=0, given_up=1)
+        assert subscriber.stats == SubscriberStats(
+            received=3, handled=2, skipped=0, retried=0, dead_lettered=0, given_up=1
+        )
     [details] = seen.of("handler_failed")
     assert (details.event.id, details.final) == (ids[1], True)
     assert isinstance(details.error, AttributeError | TypeError)
@@ -628,7 +636,7 @@ async def test_closing_ends_a_run_that_waits_for_events(server: RedisServer) -> 
     subscriber = Subscriber(server.url, STREAM, "audit")
     await subscriber.start()
     async with running(subscriber, Gates(), concurrency=3) as task:
-        await wait_until(lambda: subscriber._running is not None)
+        await wait_until(lambda: subscriber._workers is not None)
         await subscriber.aclose()
         await asyncio.wait([task], timeout=5)
         assert task.done()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mainflux_events import Event, ThingRemoved
+from mainflux_events.deadletters import Step
 from mainflux_events.intake import Entries, Part, Run
 from mainflux_events.window import MOST_ENTRIES, Slot, Window
 
@@ -30,6 +31,12 @@ class Keeper:
 
     def begin(self) -> None:
         raise AssertionError("a window begins nothing")
+
+    async def passing(self, track: Track, id: bytes) -> Step:
+        raise AssertionError("a window dead-letters nothing")
+
+    def passed(self, track: Track, reply: object, *, again: bool) -> bool:
+        raise AssertionError("a window dead-letters nothing")
 
     def look_out(self) -> None:
         raise AssertionError("a window looks out for nothing")
@@ -69,7 +76,8 @@ class Track:
             for place in places
         ]
         ends = [*places[1:], len(pattern)] if places else []
-        return Run(Part(self, self.keeper, []), entries, places[0] if places else len(pattern), events, ends)
+        passed = places[0] if places else len(pattern)
+        return Run(Part(self, self.keeper, []), entries, passed, events, None, ends)
 
 
 def queued(window: Window, run: Run, keys: Sequence[Hashable] | None = None) -> list[Slot]:
@@ -78,6 +86,13 @@ def queued(window: Window, run: Run, keys: Sequence[Hashable] | None = None) -> 
     for place, slot in enumerate(slots):
         window.queue(slot, slot.number if keys is None else keys[place])
     return slots
+
+
+def finish(window: Window, slots: list[Slot]) -> None:
+    """These are finished, and done with where they were taken."""
+    taken = [slot for slot in slots if slot.lane is not None and slot.lane.busy]
+    assert window.finish(slots) == len(slots)
+    window.release(taken)
 
 
 # --- which go next --------------------------------------------------------------------------------------------------
@@ -94,9 +109,9 @@ def test_events_of_one_key_go_one_after_another() -> None:
     window = Window(100)
     first, second, other = queued(window, Track().run("eee"), "aab")
     assert [window.take(1), window.take(1), window.take(1)] == [[first], [other], []]
-    window.finish([other])
+    finish(window, [other])
     assert window.take(1) == []
-    window.finish([first])
+    finish(window, [first])
     assert window.take(1) == [second]
 
 
@@ -105,7 +120,7 @@ def test_the_oldest_that_may_go_goes_first() -> None:
     first, second, third, fourth = queued(window, Track().run("eeee"), "aabc")
     assert window.take(1) == [first]
     assert window.take(1) == [third]
-    window.finish([first])
+    finish(window, [first])
     assert window.take(1) == [second], "although the fourth has been free for longer"
     assert window.take(1) == [fourth]
 
@@ -124,7 +139,7 @@ def test_a_key_is_free_again_when_its_batch_is_finished() -> None:
     batch = window.take(3)
     assert batch == slots[:3]
     assert window.take(3) == [slots[4]]
-    window.finish(batch)
+    finish(window, batch)
     assert window.take(3) == [slots[3]]
 
 
@@ -135,11 +150,11 @@ def test_what_is_finished_behind_an_unfinished_one_is_told_with_it() -> None:
     window, track = Window(100), Track()
     first, second, third = queued(window, track.run("eee"))
     window.take(1), window.take(1), window.take(1)
-    window.finish([third])
+    finish(window, [third])
     assert track.told == 0
-    window.finish([first])
+    finish(window, [first])
     assert track.told == 1
-    window.finish([second])
+    finish(window, [second])
     assert track.told == 3
     assert not window.unfinished
 
@@ -149,9 +164,9 @@ def test_entries_that_are_passed_over_are_told_with_what_is_before_them() -> Non
     [first, second] = queued(window, track.run("-e--e"))
     assert track.told == 1
     queued(window, track.run("--"))
-    window.finish([second])
+    finish(window, [second])
     assert track.told == 1
-    window.finish([first])
+    finish(window, [first])
     assert track.told == 7
     queued(window, track.run("--"))
     assert track.told == 9
@@ -162,9 +177,9 @@ def test_each_stream_has_its_own_end() -> None:
     window, one, other = Window(100), Track("one"), Track("other")
     [first] = queued(window, one.run("e"))
     [second] = queued(window, other.run("e"))
-    window.finish([second])
+    finish(window, [second])
     assert (one.told, other.told) == (0, 1)
-    window.finish([first])
+    finish(window, [first])
     assert (one.told, other.told) == (1, 1)
 
 
@@ -174,7 +189,7 @@ def test_an_event_without_a_key_is_finished_all_the_same() -> None:
     with pytest.raises(TypeError):
         window.queue(slot, [])
     assert (window.available, window.take(1)) == (0, [])
-    window.finish([slot])
+    finish(window, [slot])
     assert (track.told, window.in_flight) == (1, 0)
 
 
@@ -185,10 +200,10 @@ def test_there_is_room_again_when_the_oldest_is_finished() -> None:
     window, track = Window(3), Track()
     first, second, third = queued(window, track.run("eee"))
     assert window.room == 0
-    window.finish([second])
-    window.finish([third])
+    finish(window, [second])
+    finish(window, [third])
     assert window.room == 0, "they may come again"
-    window.finish([first])
+    finish(window, [first])
     assert window.room == 3
 
 
@@ -199,7 +214,7 @@ def test_entries_that_are_passed_over_take_hardly_any_room() -> None:
     queued(window, track.run("-" * (MOST_ENTRIES - 11)))
     assert window.room == 0, "but all have their end"
     assert sum(fields is not None for run in window.rest() for _, fields in run.entries) == 1
-    window.finish([slot])
+    finish(window, [slot])
     assert window.room == 3
 
 
@@ -210,7 +225,7 @@ def test_a_key_of_which_all_are_finished_is_forgotten() -> None:
     window, key = Window(3), Key()
     forgotten = weakref.ref(key)
     queued(window, Track().run("e"), [key])
-    window.finish(window.take(1))
+    finish(window, window.take(1))
     del key
     gc.collect()
     assert forgotten() is None
@@ -222,7 +237,7 @@ def test_a_key_of_which_all_are_finished_is_forgotten() -> None:
 def test_what_is_left_begins_with_the_oldest_unfinished_one() -> None:
     window, track = Window(100), Track()
     slots = queued(window, track.run("-e-ee-")) + queued(window, track.run("-e"))
-    window.finish([slots[0], slots[2], slots[3]])
+    finish(window, [slots[0], slots[2], slots[3]])
     first, second = window.rest()
     assert [event.id for event in first.events] == ["3-0", "4-0"]
     assert (first.passed, list(first.ends)) == (0, [1, 3])
@@ -233,10 +248,10 @@ def test_what_is_left_begins_with_the_oldest_unfinished_one() -> None:
 def test_what_is_left_can_be_taken_again() -> None:
     window, track = Window(100), Track()
     slots = queued(window, track.run("--e-ee-"))
-    window.finish([slots[0], slots[2]])
+    finish(window, [slots[0], slots[2]])
     again = Window(100)
     for run in window.rest():
-        again.finish(queued(again, run))
+        finish(again, queued(again, run))
     assert track.told == 7
 
 
@@ -295,7 +310,7 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         slots = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
-        self.window.finish(slots)
+        finish(self.window, slots)
         self.finished.update(slots)
 
     @rule()
