@@ -15,7 +15,7 @@ import re
 import secrets
 import time
 from binascii import crc_hqx
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
 import msgspec
@@ -38,6 +38,9 @@ SEQUENCES: Final = "mainflux:publisher:*"
 
 # Lua takes 8,000 values on its stack.
 MOST_VALUES: Final = 7_800
+
+# No batch has as many. A server that counts more of them is none, and must not make us count with it.
+MOST_IDS: Final = 10_000
 
 # Both scripts begin by writing what is there already. So what would refuse their last write (memory, a right, a
 # replica) refuses the first one, before anything is appended; and a server that may not write says of no sequence that
@@ -119,16 +122,17 @@ class State(msgspec.Struct, frozen=True):
         match = _STORED.match(stored) if isinstance(stored, bytes) else None
         if match is None:
             return None
-        return cls(int(match[1]), int(match[2]), [id for run in match[3].split() for id in _ids_of(run)])
+        ids = (id for run in match[3].split() for id in _ids_of(run))
+        return cls(int(match[1]), int(match[2]), list(itertools.islice(ids, MOST_IDS)))
 
 
-_STORED: Final = re.compile(rb"(\d+) \d+ (\d+)((?: \d+-\d+\+\d+)*)")
+_STORED: Final = re.compile(rb"(\d{1,20}) \d{1,20} (\d{1,20})((?: \d{1,20}-\d{1,20}\+\d{1,20})*)")
 
 
-def _ids_of(run: bytes) -> list[bytes]:
+def _ids_of(run: bytes) -> Iterator[bytes]:
     id, _, count = run.partition(b"+")
     ms, _, first = id.partition(b"-")
-    return [b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count))]
+    return (b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count)))
 
 
 class Counted(Heads):

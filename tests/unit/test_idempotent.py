@@ -17,6 +17,7 @@ from mainflux_events.idempotent import (
     APPEND_SCRIPT,
     CLAIM_SCRIPT,
     KEPT,
+    MOST_IDS,
     MOST_VALUES,
     Counted,
     Numbered,
@@ -328,6 +329,13 @@ def test_every_batch_keeps_the_sequence() -> None:
         clock.now += KEPT / 2
         assert words(appender.payload(BATCH))[5] == b"1 1 %d" % (3 * number - 3)
         appender.verdict(3, [b"1 1 %d 7-%d+3" % (3 * number, 3 * number)])
+
+
+def test_a_server_cannot_make_us_count_without_end() -> None:
+    state = State.of(b"1 1 3 7-0+99999999999999999999 8-0+99999999999999999999")
+    assert state is not None
+    assert len(state.ids) == MOST_IDS
+    assert State.of(b"9" * 5000 + b" 1 1") is None
 
 
 # --- events and keys ---
