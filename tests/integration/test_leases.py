@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import redis
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
+from clusters import cluster
 from consuming import STREAM, Recorder, append, stored, take, thing
 from mainflux_events import (
     AccessRefused,
@@ -396,6 +398,27 @@ async def test_a_subscriber_of_several_streams_reads_all_of_them_or_none(
         await append(client, "t1", stream="a")
         await append(client, "t2", stream="c")
         assert sorted(await take(first_would_be, 2)) == ["t1", "t2"]
+
+
+async def test_on_a_cluster_every_lease_is_where_its_cursor_is_whatever_the_streams_are_called() -> None:
+    streams = ["a", "{tag}b", "c}d", "{}e", "{f", "g{}{tag}"]
+    async with cluster() as [node, *_], RedisCluster(host=node.host, port=node.port) as client:
+
+        def one_of_them() -> Subscriber:
+            return Subscriber(client, streams, "audit", start="earliest", exclusive="standby")
+
+        async with one_of_them() as second, one_of_them() as first:
+            assert second.active
+            assert not first.active
+            for number, stream in enumerate(streams):
+                await client.xadd(stream, {"operation": "thing.remove", "id": f"t{number}"})
+            assert sorted(await take(second, 6)) == things(0, 5)
+            await second.aclose()
+            await wait_until(lambda: first.active)
+            # What was in hand comes again.
+            assert len(await take(first, 1)) == 1
+        keys = await client.keys("mainflux:lease:*", target_nodes=RedisCluster.ALL_NODES)
+        assert keys == []
 
 
 # --- what becomes of the lease --------------------------------------------------------------------------------------
