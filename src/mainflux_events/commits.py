@@ -128,16 +128,16 @@ class Committer:
         if self.turned or self._pending >= self._policy.events:
             self.write()
 
-    async def passing(self, cursor: Cursor, id: bytes) -> Step:
+    async def passing(self, track: Cursor, id: bytes) -> Step:
         """The commit of an entry, to go with its dead letter. Waits until all that is finished is stored."""
         await self.flush(None)
-        return cursor.step(id)
+        return track.step(id)
 
-    def passed(self, cursor: Cursor, reply: Reply, *, again: bool) -> bool:
+    def passed(self, track: Cursor, reply: Reply, *, again: bool) -> bool:
         """Take the reply to that. Gives whether it was done: not where somebody else has passed the entry."""
-        done, found = cursor.stepped(reply, again=again)
+        done, found = track.stepped(reply, again=again)
         if found is not None:
-            self._report_conflict(cursor, found)
+            self._report_conflict(track, found)
         return done
 
     def go_back(self, cursor: Cursor, id: str) -> None:
