@@ -20,7 +20,7 @@ from redis.retry import Retry as RedisRetry
 
 from clusters import cluster
 from consuming import STREAM, Recorder, append, stored, take, thing
-from cutting import Direction, way_to
+from faults.proxy import Direction, proxy_to
 from mainflux_events import (
     AccessRefused,
     Action,
@@ -438,27 +438,27 @@ async def _longer(client: Redis, length: int) -> bool:
 async def conversation(server: RedisServer, client: Redis) -> dict[Direction, int]:
     """How many bytes go in each direction while three entries are dead-lettered."""
     await append(client, *things(3))
-    async with way_to(server) as way, subscriber(way.url) as consumer:
-        before = dict(way.passed)
+    async with proxy_to(server) as proxy, subscriber(proxy.url()) as consumer:
+        before = dict(proxy.passed)
         await run_until(lambda: consumer.stats.dead_lettered == 3, consumer)
-        return {direction: way.passed[direction] - before[direction] for direction in before}
+        return {direction: proxy.passed[direction] - before[direction] for direction in before}
 
 
-@pytest.mark.parametrize("direction", ["requests", "replies"])
+@pytest.mark.parametrize("direction", ["to server", "to client"])
 async def test_broken_at_any_byte_each_is_written_once(
     direction: Direction, server: RedisServer, client: Redis
 ) -> None:
     length = (await conversation(server, client))[direction]
     broken = 0
     # Requests are long; a prime number of bytes between the places lets them fall everywhere in a command.
-    for place in range(1, length, 97 if direction == "requests" else 7):
+    for place in range(1, length, 97 if direction == "to server" else 7):
         await client.flushall()
         seen = Recorder()
         ids = await append(client, *things(3))
-        async with way_to(server) as way, subscriber(way.url, seen) as consumer:
-            way.break_after(direction, place)
+        async with proxy_to(server) as proxy, subscriber(proxy.url(), seen) as consumer:
+            proxy.cut(direction, place)
             await run_until(lambda consumer=consumer: consumer.stats.dead_lettered == 3, consumer)
-            broken += way.broken
+            broken += not proxy.cutting
         assert await sources(server) == ids, f"broken after {place} bytes of {direction}"
         assert [details.id for details in seen.of("dead_lettered")] == ids
         assert seen.of("lease_lost") == []

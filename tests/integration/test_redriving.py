@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from clusters import cluster
 from consuming import STREAM, thing
-from cutting import Direction, way_to
+from faults.proxy import Direction, proxy_to
 from mainflux_events import (
     AccessRefused,
     ConfigError,
@@ -293,9 +293,9 @@ async def test_two_at_once_send_each_once(server: RedisServer) -> None:
 async def conversation(server: RedisServer, some: list[list[bytes]]) -> dict[Direction, int]:
     """How many bytes go in each direction while these are redriven."""
     await bury(server, *some)
-    async with way_to(server) as way:
-        await redrive(way.url, DEAD)
-        return dict(way.passed)
+    async with proxy_to(server) as proxy:
+        await redrive(proxy.url(), DEAD)
+        return dict(proxy.passed)
 
 
 async def is_interrupted(url: str) -> bool:
@@ -306,7 +306,7 @@ async def is_interrupted(url: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("direction", ["requests", "replies"])
+@pytest.mark.parametrize("direction", ["to server", "to client"])
 @pytest.mark.parametrize("together", [True, False])
 async def test_broken_at_any_byte_and_called_again_each_arrives_once(
     together: bool,
@@ -323,11 +323,11 @@ async def test_broken_at_any_byte_and_called_again_each_arrives_once(
     for place in range(1, length, 1 + length // 100):
         await client.flushall()
         await bury(server, *some)
-        async with way_to(server) as way:
-            way.break_after(direction, place)
-            if await is_interrupted(way.url):
+        async with proxy_to(server) as proxy:
+            proxy.cut(direction, place)
+            if await is_interrupted(proxy.url()):
                 interrupted += 1
-                await redrive(way.url, DEAD)
+                await redrive(proxy.url(), DEAD)
         assert await entries(server, STREAM) == some, f"broken after {place} bytes of {direction}"
         assert await left(server) == []
         assert await client.exists(MARK) == 0
