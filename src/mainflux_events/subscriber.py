@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import anyio
 
@@ -58,7 +58,7 @@ class Subscriber(Consumer):
             again goes on behind it.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
-            DeadLetters with more to say of it. False: they are given up, with a report.
+            DeadLetters with more to say of it. None: they are given up, with a report.
         hooks: what is told of failures, skips and the like.
 
     Raises:
@@ -76,7 +76,7 @@ class Subscriber(Consumer):
         commit: Commit = Commit.each(),
         on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
-        dead_letter: str | DeadLetters | Literal[False] = False,
+        dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)

@@ -279,7 +279,7 @@ async def test_without_dead_letters_both_are_given_up_and_told(server: RedisServ
     seen = Recorder()
     await client.xadd(STREAM, UNREADABLE)
     ids = await append(client, "t1")
-    async with subscriber(server, seen, dead_letter=False) as consumer:
+    async with subscriber(server, seen, dead_letter=None) as consumer:
         await run_until_cursor(consumer, client, ids[0])
         assert (consumer.stats.given_up, consumer.stats.dead_lettered) == (2, 0)
     assert len(seen.of("skipped")) == 1
