@@ -101,7 +101,7 @@ class Consumer(Service):
         retry: Retry = Retry(),
         timeout: float | None = None,
         on_failure: OnFailure = "skip",
-        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Any] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
 

@@ -26,6 +26,7 @@ class Track(Protocol):
     @property
     def stream(self) -> str:
         """The key of the stream."""
+        ...
 
 
 class Keeper(Protocol):
@@ -34,9 +35,11 @@ class Keeper(Protocol):
     @property
     def turned(self) -> bool:
         """Whether what is finished next is stored at once."""
+        ...
 
     def room(self) -> int:
         """How many more entries may be finished until that has to be told."""
+        ...
 
     def begin(self) -> None:
         """Some are about to be handed out."""
@@ -46,9 +49,11 @@ class Keeper(Protocol):
 
     async def passing(self, track: Any, id: bytes) -> Step:
         """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored."""
+        ...
 
     def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:
         """That was answered (`again`: sent more than once). Gives whether the dead letter was appended with it."""
+        ...
 
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
@@ -91,12 +96,12 @@ class Run:
         events: list[Event],
         unreadable: EventsError | None,
     ) -> None:
-        self.track = part.track
-        self.keeper = part.keeper
-        self.entries = entries
-        self.passed = passed
-        self.events = events
-        self.unreadable = unreadable
+        self.track: Track = part.track
+        self.keeper: Keeper = part.keeper
+        self.entries: Entries = entries
+        self.passed: int = passed
+        self.events: list[Event] = events
+        self.unreadable: EventsError | None = unreadable
 
 
 class Batch(msgspec.Struct):

@@ -33,18 +33,22 @@ class Kept(Protocol):
     @property
     def stream(self) -> str:
         """The key of the stream."""
+        ...
 
     @property
     def key(self) -> str:
         """The key that this is stored in."""
+        ...
 
     @property
     def due(self) -> bool:
         """Whether something is handled that was not sent to be stored."""
+        ...
 
     @property
     def settled(self) -> bool:
         """Whether what is handled is stored."""
+        ...
 
 
 T = TypeVar("T", bound=Kept)
