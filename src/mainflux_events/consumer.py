@@ -22,7 +22,7 @@ from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
 from .gate import Gate
 from .hooks import Hooks, Observers, logger
-from .intake import Intake, Keeper, Run
+from .intake import Fenced, Intake, Keeper, Run
 from .iteration import Iteration
 from .keeping import Keeping
 from .link import Server
@@ -31,7 +31,7 @@ from .policies import DeadLetters, Retry, instance
 from .service import Connected, Service
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
-from .writer import DeadLetterWriter, Fenced
+from .writer import DeadLetterWriter
 
 # How many events may be handed out, and for how long, before the event loop gets a turn.
 TURN_EVENTS: Final = 64

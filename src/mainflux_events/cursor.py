@@ -318,7 +318,7 @@ class Cursor:
         """Whether the reply to GET says that somebody else has handled more."""
         if not isinstance(reply, bytes) or parse_id(reply.decode("ascii", "replace")) is None:
             return False
-        return bool(self._handled) and _behind(self._handled, reply)
+        return bool(self._handled) and reply not in self._left and _behind(self._handled, reply)
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.

@@ -14,7 +14,6 @@ import itertools
 import re
 import secrets
 import time
-from binascii import crc_hqx
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
@@ -27,6 +26,7 @@ from .link import Reply
 from .policies import LARGEST
 from .refusals import Outlook, Refusal
 from .resp import Heads, bulk, bulk_strings, bulks, command
+from .slots import beside
 
 # Seconds that the server keeps a sequence after its last use; an unanswered batch that is older is given up. And the
 # part of it after which a publisher that was idle does not count on it any more.
@@ -316,21 +316,4 @@ class Numbered(Appender):
 
 def sequence_key(id: str, stream: str) -> str:
     """The key of a sequence, which is in the slot of its stream."""
-    beginning = f"mainflux:publisher:{id}:"
-    if _hashed(stream) != stream:
-        return beginning + stream  # the first brace of the key is then that of the stream's own tag
-    if "}" not in stream:
-        return f"{beginning}{{{stream}}}"
-    # No tag can hold such a name, so it is one of the same slot that does.
-    numbers = map(str, itertools.count())
-    return f"{beginning}{{{next(number for number in numbers if _slot(number) == _slot(stream))}}}:{stream}"
-
-
-def _hashed(key: str) -> str:
-    """What of a key decides on its slot: between the first brace and the next closing one, else all of it."""
-    tag, closed, _ = key.partition("{")[2].partition("}")
-    return tag if closed and tag else key
-
-
-def _slot(key: str) -> int:
-    return crc_hqx(_hashed(key).encode(), 0) % 16384
+    return beside(stream, f"mainflux:publisher:{id}:")

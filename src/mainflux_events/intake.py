@@ -29,6 +29,10 @@ class Track(Protocol):
         ...
 
 
+class Fenced(Exception):
+    """Another subscriber of the name has the lease for good."""
+
+
 class Keeper(Protocol):
     """Who stores how far a track is handled."""
 
@@ -48,7 +52,11 @@ class Keeper(Protocol):
         """These are handled or passed over."""
 
     async def passing(self, track: Any, id: bytes) -> Step:
-        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored."""
+        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored.
+
+        Raises:
+            Fenced: nothing can be stored any more.
+        """
         ...
 
     def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:

@@ -135,7 +135,7 @@ class Subscriber(Consumer):
         return Tenure(
             self._link,
             self.name,
-            self._cursors.values,
+            self._present_cursors,
             self._take_over,
             self._shut,
             self._gate,
@@ -143,6 +143,9 @@ class Subscriber(Consumer):
             backoff=self._backoff,
             observers=self._observers,
         )
+
+    def _present_cursors(self) -> Iterable[Cursor]:
+        return self._cursors.values()
 
     def _new_cursors(self) -> dict[str, Cursor]:
         return {stream: Cursor(self.name, stream) for stream in self.streams}
