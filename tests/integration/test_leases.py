@@ -16,6 +16,7 @@ from clusters import cluster
 from consuming import STREAM, Recorder, append, stored, take, thing
 from mainflux_events import (
     AccessRefused,
+    Action,
     Backoff,
     Commit,
     ConfigError,
@@ -23,6 +24,7 @@ from mainflux_events import (
     Event,
     EventsError,
     LeaseLost,
+    Retry,
     Subscriber,
     SubscriberBusy,
 )
@@ -309,6 +311,23 @@ async def test_if_nobody_else_came_in_between_it_goes_on_where_it_was(
     assert await stored(client, "audit") == ids[8]
 
 
+async def test_so_it_does_in_a_later_turn(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(1, 10))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        assert [thing(await anext(events)) for _ in range(2)] == things(1, 2)
+        stand_still()
+        somebody_else_takes_it(server, ids[3])
+        await wait_until(lambda: seen.of("lease_lost"))
+        await client.delete(LEASE)
+        assert [thing(await anext(events)) for _ in range(3)] == things(5, 7)
+        stand_still()
+        assert [thing(await anext(events)) for _ in range(3)] == things(8, 10)
+        await wait_until(lambda: _cursor_is(client, ids[8]))
+    assert len(seen.of("lease_lost")) == 1
+
+
 async def test_somebody_who_came_and_went_in_between_is_noticed(server: RedisServer, client: Redis) -> None:
     ids = await append(client, *things(1, 10))
     async with subscriber(server, exclusive=True) as consumer:
@@ -376,6 +395,54 @@ async def asked_again(client: Redis) -> None:
 
     before = await asked()
     await wait_until(ten_times)
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_whose_handler_failed_is_dead_lettered_once_the_lease_is_held_again(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, "t1", "t2")
+
+    async def handle(event: Event) -> None:
+        if thing(event) == "t1":
+            await client.delete(LEASE)
+            raise ValueError
+
+    async with subscriber(server, exclusive=True, dead_letter="dead") as consumer:
+        running = asyncio.create_task(consumer.run(handle, retry=Retry(attempts=1)))
+        await wait_until(lambda: consumer.stats.handled == 1)
+        await wait_until(lambda: _cursor_is(client, ids[1]))
+        assert consumer.stats.dead_lettered == 1
+    await running
+    [(_, letter)] = await client.xrange("dead")
+    assert letter[b"dlq_id"].decode() == ids[0]
+
+
+@pytest.mark.parametrize("fails", ["the handler", "decoding"])
+async def test_one_that_lost_the_lease_appends_no_dead_letter(
+    fails: str, server: RedisServer, client: Redis
+) -> None:
+    await append(client, "t1")
+    if fails == "decoding":
+        await client.xadd(STREAM, {"operation": "lease.counted", "number": "none"})
+    await append(client, "t2", "t3")
+
+    def handle(event: Event) -> None:
+        stand_still()
+        somebody_else_takes_it(server)
+        if fails == "the handler":
+            raise ValueError
+
+    with pytest.raises(LeaseLost):
+        await subscriber(server, exclusive=True, dead_letter="dead").run(handle, retry=Retry(attempts=1))
+    assert not await client.exists("dead")
+    assert await client.get(LEASE) == b"another"
+
+
+class Counted(Action, tag="lease.counted"):
+    number: int
 
 
 # --- several streams ------------------------------------------------------------------------------------------------
