@@ -22,7 +22,7 @@ from support import wait_until
 
 # How publishers append, and which ways the tests go.
 Mode = Literal["default", "idempotent"]
-MODES: Final[list[Mode]] = ["default"]
+MODES: Final[list[Mode]] = ["default", "idempotent"]
 
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
 LATE: Final = 0.5 if sys.gettrace() is None else 2.0

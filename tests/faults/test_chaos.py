@@ -9,8 +9,8 @@ import pytest
 from faults.chaos import Chaos
 from faults.kit import MODES, Mode
 
-RUNS = 5
-SECONDS = 7.0
+RUNS = 3
+SECONDS = 6.0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
