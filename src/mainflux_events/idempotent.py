@@ -50,7 +50,8 @@ MOST_IDS: Final = 10_000
 # IDs of the last batch, in runs: those of one millisecond follow each other, so the first and their number are enough.
 
 # KEYS: the sequence. ARGV: the number of this claim, ms to keep it, and whether to begin a sequence where there is
-# none. Gives what was there. A claim that arrives after a later one is refused.
+# none. Gives the sequence that was there; what is no sequence counts as none. A claim that arrives after a later one is
+# refused.
 CLAIM_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[1])
 redis.call('SET', KEYS[1], found or '', 'XX', 'PX', ARGV[2])
@@ -61,7 +62,7 @@ end
 if begun or ARGV[3] == '1' then
   redis.call('SET', KEYS[1], (begun or ARGV[1]) .. ' ' .. ARGV[1] .. (rest or ' 0'), 'PX', ARGV[2])
 end
-return found
+return begun and found
 """
 
 # KEYS: the stream, the sequence. ARGV: what the sequence has to begin with, ms to keep it, MAXLEN, and for each event
@@ -250,8 +251,10 @@ class Numbered(Appender):
         if self._claiming:
             if isinstance(reply, Refusal):
                 return Verdict((), reply)
-            known = reply is None or isinstance(reply, bytes)
-            return self._claim_answered(State.of(reply)) if known else Verdict((), NONSENSE)
+            state = State.of(reply)
+            return (
+                Verdict((), NONSENSE) if state is None and reply is not None else self._claim_answered(state)
+            )
         if isinstance(reply, Refusal):
             self._in_doubt = False
             return self._refused(reply)

@@ -596,7 +596,7 @@ async def test_closing_does_not_wait_for_ever_and_the_event_comes_again(
 async def test_closing_in_a_long_wait_between_attempts_tries_at_once(
     fresh_server: RedisServer, direct: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=60, maximum=60))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=60, maximum=60))
     ids = await append(direct, "t1", "t2")
     seen = Recorder()
     consumer = subscriber(fresh_server, seen)
