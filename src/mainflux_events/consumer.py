@@ -80,9 +80,9 @@ class Consumer(Service):
         self._consumer: weakref.ref[Iteration] | None = None
         self._asking = False
         self._dispatch: Dispatch | None = None
-        self._dead_letters = dead_letters
-        # There is one as soon as it is started, where there are dead letters.
         self._writer: DeadLetterWriter | None = None
+        if dead_letters is not None:
+            self._writer = DeadLetterWriter(self._link, dead_letters, name, **self._settings())
 
     # --- consuming ---
 
@@ -126,7 +126,7 @@ class Consumer(Service):
             timeout=timeout,
             on_failure=on_failure,
             observers=self._observers,
-            bury=None if self._dead_letters is None else self._bury_in_hand,
+            bury=None if self._writer is None else self._bury_in_hand,
         )
         if self._state == "new":
             async with self:
@@ -356,8 +356,6 @@ class Consumer(Service):
         return {"backoff": self._backoff, "patience": self._patience, "observers": self._observers}
 
     async def _begin(self) -> None:
-        if self._dead_letters is not None:
-            self._writer = DeadLetterWriter(self._link, self._dead_letters, self._name, **self._settings())
         await super()._begin()
         if self._writer is not None:
             await self._writer.check()

@@ -741,12 +741,13 @@ async def test_the_check_at_start_appends_nothing(server: RedisServer, client: R
     assert await client.xlen(DEAD) == 1
 
 
+@pytest.mark.parametrize("exclusive", [False, "standby"])
 async def test_a_server_that_is_down_at_start_is_waited_for(
-    fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
+    exclusive: Any, fresh_server: RedisServer, direct: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     await fresh_server.kill()
     with caplog.at_level(logging.WARNING):
-        async with subscriber(fresh_server) as consumer:
+        async with subscriber(fresh_server, exclusive=exclusive) as consumer:
             await fresh_server.restart()
             [id] = await append(direct, "t1")
             await run_until_cursor(consumer, direct, id)
