@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,14 +15,20 @@ from redis.asyncio import Redis
 
 import consuming
 import histories
-from mainflux_events import AccessRefused, Backoff, Publisher, Subscriber
+from mainflux_events import AccessRefused, Backoff, GroupSubscriber, Publisher, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 STREAM = "mainflux.things"  # the pages'
 SHORT = Backoff(initial=0.01, maximum=0.05)
-SIDES = {"publisher": "publishing", "once": "publishing", "audit": "subscribing", "worker": "subscribing"}
+SIDES = {
+    "publisher": "publishing",
+    "once": "publishing",
+    "audit": "subscribing",
+    "worker": "subscribing",
+    "member": "groups",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +53,15 @@ async def url_of(server: RedisServer, user: str, *without: str) -> str:
     return f"unix://{user}:secret@{quote(str(server.socket))}"
 
 
-async def starting(url: str) -> Publisher | Subscriber:
+async def starting(url: str) -> Publisher | Subscriber | GroupSubscriber:
     """Start the side that the user of a URL is for."""
-    side: Publisher | Subscriber
+    side: Publisher | Subscriber | GroupSubscriber
     if url.startswith("unix://audit:"):
         side = Subscriber(url, STREAM, "audit")
     elif url.startswith("unix://worker:"):
         side = Subscriber(url, STREAM, "audit", exclusive="standby")
+    elif url.startswith("unix://member:"):
+        side = GroupSubscriber(url, STREAM, "workers")
     else:
         side = Publisher(url, STREAM, backoff=SHORT, idempotent=url.startswith("unix://once:"))
     await side.start()
@@ -112,6 +121,29 @@ async def test_the_listed_rights_are_enough_to_subscribe(
                 await client.script_flush()
                 assert await anext(subscriber)
         assert await consuming.stored(client, "audit", STREAM) == ids[199]
+    assert seen.seen == []
+    assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
+
+
+async def test_the_listed_rights_are_enough_for_a_group(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.claims.SWEEP_EVERY", 0.0)
+    url, seen = await url_of(fresh_server, "member"), consuming.Recorder()
+    settings: dict[str, Any] = {"start": "earliest", "claim_after": 0.2, "hooks": seen}
+    async with Redis.from_url(fresh_server.url) as client:
+        await client.xgroup_create(STREAM, "workers", "0", mkstream=True)
+        await consuming.append(client, "t1", "t2", "t3", stream=STREAM)
+        await client.xreadgroup("workers", "dead", {STREAM: ">"}, count=2)
+        async with GroupSubscriber(url, STREAM, "workers", **settings) as subscriber:
+            taken = await consuming.take(subscriber, 3)
+            assert (await subscriber.lag())[STREAM].entries == 1
+            assert set((await subscriber.pending())[STREAM]) == {"dead", subscriber.consumer}
+        assert sorted(taken) == ["t1", "t2", "t3"]
+        assert {each["name"] for each in await client.xinfo_consumers(STREAM, "workers")} == {
+            b"dead",
+            b"given-back",
+        }
     assert seen.seen == []
     assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
 
