@@ -53,9 +53,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests on the interpreter that runs nox."""
+    """All tests on the interpreter that runs nox, on every core: each worker has servers of its own."""
     install_for_tests(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session

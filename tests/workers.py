@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,8 +51,22 @@ class Figures(msgspec.Struct):
     seconds: float = 0.0
 
 
-async def run(events: int, workers: int, kill_every: float, claim_after: float = CLAIM_AFTER) -> Figures:
-    """Have so many events handled by so many workers, one of which is killed, and replaced, every so many seconds."""
+async def run(
+    events: int,
+    workers: int,
+    *,
+    kill_every: float = 0.0,
+    kill_after: int = 0,
+    claim_after: float = CLAIM_AFTER,
+) -> Figures:
+    """Have events handled by workers, one of which is killed, and replaced, every now and then.
+
+    Args:
+        events, workers: how many.
+        kill_every: one is killed every so many seconds.
+        kill_after: or whenever all together have handled so many more events, however long that takes.
+        claim_after: as of `GroupSubscriber`.
+    """
     figures = Figures(events)
     with TemporaryDirectory() as directory:
         async with redis_server() as server, Redis.from_url(server.url) as client:
@@ -64,7 +78,8 @@ async def run(events: int, workers: int, kill_every: float, claim_after: float =
                     team.add()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(publish(server.url, events))
-                    killing = group.create_task(kill(team, client, kill_every, figures))
+                    due = after(team, kill_after) if kill_after else every(kill_every)
+                    killing = group.create_task(kill(team, client, due, figures))
                     await all_acknowledged(client, events)
                     killing.cancel()
             finally:
@@ -123,9 +138,23 @@ async def publish(url: str, events: int) -> None:
         await publisher.flush()
 
 
-async def kill(team: Team, client: Redis, every: float, figures: Figures) -> None:
+async def every(seconds: float) -> AsyncIterator[None]:
     while True:
-        await asyncio.sleep(every)
+        await asyncio.sleep(seconds)
+        yield
+
+
+async def after(team: Team, events: int) -> AsyncIterator[None]:
+    due = events
+    while True:
+        while sum(1 for _ in team.handled()) < due:
+            await asyncio.sleep(0.02)
+        due += events
+        yield
+
+
+async def kill(team: Team, client: Redis, due: AsyncIterator[None], figures: Figures) -> None:
+    async for _ in due:
         name = team.kill_one()
         if name is None:
             continue
@@ -166,7 +195,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--kill-every", type=float, default=1.0, help="seconds between two kills")
     chosen = parser.parse_args()
-    figures = asyncio.run(run(chosen.events, chosen.workers, chosen.kill_every))
+    figures = asyncio.run(run(chosen.events, chosen.workers, kill_every=chosen.kill_every))
     sys.stdout.writelines(f"{name:15} {value}\n" for name, value in msgspec.structs.asdict(figures).items())
     if figures.handled < figures.events or figures.again > figures.killed_in_hand:
         sys.exit("the promise is broken")

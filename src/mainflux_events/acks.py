@@ -117,9 +117,6 @@ class Acknowledger(Keeping[Share]):
         for share in self._tracks:
             if share.joined:
                 try:
-                    # A read may have been sent right before the reader ended, on its own connection: once this is
-                    # answered, the server has seen to that, and what it came to is given back too.
-                    await self.ask(share.member.pending(b"+", b"+"))
                     await self.ask(share.member.leave(share.deliveries()))
                 except (Disconnected, Refusal) as error:
                     logger.warning("not_given_back: %r of %r: %s", share.member.consumer, share.stream, error)

@@ -9,7 +9,7 @@ from .cursor import Cursor, stored_cursor
 from .deadletters import Step
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
-from .intake import Entries
+from .intake import Entries, Fenced
 from .keeping import Keeping
 from .link import Channel, Link, Reply
 from .policies import Commit
@@ -45,8 +45,14 @@ class Committer(Keeping[Cursor]):
         track.finish(entries[-1][0], len(entries))
 
     async def passing(self, track: Cursor, id: bytes) -> Step:
-        """The commit of an entry, to go with its dead letter. Waits until all that is finished is stored."""
+        """The commit of an entry, to go with its dead letter. Waits until all that is finished is stored.
+
+        Raises:
+            Fenced: another subscriber of the name reads now.
+        """
         await self.flush(None)
+        if self._over:
+            raise Fenced
         return track.step(id)
 
     def passed(self, track: Cursor, reply: Reply, *, again: bool) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
@@ -17,12 +17,9 @@ from .stats import SubscriberStats
 from .stepping import Stepper
 from .window import Key
 from .workers import Workers
-from .writer import DeadLetterWriter
-
-Self_contra = TypeVar("Self_contra", contravariant=True)
 
 
-class Options(TypedDict, Generic[Self_contra], total=False):
+class Options(TypedDict, total=False):
     """What `run` takes besides the handler."""
 
     retry: Retry
@@ -31,7 +28,7 @@ class Options(TypedDict, Generic[Self_contra], total=False):
     concurrency: int
     key: Key | None
     max_wait: float
-    task_status: TaskStatus[Self_contra]
+    task_status: TaskStatus[Any]
 
 
 class Consumer(Stepper):
@@ -42,12 +39,10 @@ class Consumer(Stepper):
     _retried: int = 0
 
     @overload
-    async def run(
-        self, handler: Handler, *, batch: Literal[1] = 1, **options: Unpack[Options[Self]]
-    ) -> None: ...
+    async def run(self, handler: Handler, *, batch: Literal[1] = 1, **options: Unpack[Options]) -> None: ...
 
     @overload
-    async def run(self, handler: BatchHandler, *, batch: int, **options: Unpack[Options[Self]]) -> None: ...
+    async def run(self, handler: BatchHandler, *, batch: int, **options: Unpack[Options]) -> None: ...
 
     async def run(
         self,
@@ -60,7 +55,7 @@ class Consumer(Stepper):
         key: Key | None = None,
         batch: int = 1,
         max_wait: float = 0.1,
-        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Any] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
 
@@ -93,7 +88,7 @@ class Consumer(Stepper):
             timeout=timeout,
             on_failure=on_failure,
             observers=self._observers,
-            bury=None if self._dead_letters is None else self._bury_event,
+            bury=None if self._writer is None else self._bury_event,
         )
         workers = Workers(
             self._intake,
@@ -217,13 +212,7 @@ class Consumer(Stepper):
 
     # --- life ---
 
-    def _settings(self) -> dict[str, Any]:
-        """What those who read and store have in common."""
-        return {"backoff": self._backoff, "patience": self._patience, "observers": self._observers}
-
     async def _begin(self) -> None:
-        if self._dead_letters is not None:
-            self._writer = DeadLetterWriter(self._link, self._dead_letters, self._name, **self._settings())
         await super()._begin()
         if self._writer is not None:
             await self._writer.check()

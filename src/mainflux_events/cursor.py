@@ -290,9 +290,8 @@ class Cursor:
     def step(self, id: bytes) -> Step:
         """The commit of an entry that goes with its dead letter. All before the entry is settled."""
         self._stepping_again, self._stepping = self._stepping == id, id
-        expected = self._expected if _behind(self._expected, id) else b""
         lease, token = self._fence
-        return Step(_STEP, (self.key, *lease), (expected or FIRST, id, *token))
+        return Step(_STEP, (self.key, *lease), (self._expected or FIRST, id, *token))
 
     def stepped(self, reply: Reply, *, again: bool) -> tuple[bool, str | None]:
         """Take the reply to that. Gives whether it was done, and what somebody else had stored meanwhile, if so.
@@ -319,7 +318,7 @@ class Cursor:
         """Whether the reply to GET says that somebody else has handled more."""
         if not isinstance(reply, bytes) or parse_id(reply.decode("ascii", "replace")) is None:
             return False
-        return bool(self._handled) and _behind(self._handled, reply)
+        return bool(self._handled) and reply not in self._left and _behind(self._handled, reply)
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 from .acks import Acknowledger
 from .claims import Claimer
@@ -79,7 +79,7 @@ class GroupSubscriber(Consumer):
         on_unknown: OnUnknown = "skip",
         claim_after: float = 30.0,
         max_deliveries: int = 5,
-        dead_letter: str | DeadLetters | Literal[False] = False,
+        dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)

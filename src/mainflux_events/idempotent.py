@@ -14,8 +14,7 @@ import itertools
 import re
 import secrets
 import time
-from binascii import crc_hqx
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
 import msgspec
@@ -27,6 +26,7 @@ from .link import Reply
 from .policies import LARGEST
 from .refusals import Outlook, Refusal
 from .resp import Heads, bulk, bulk_strings, bulks, command
+from .slots import beside
 
 # Seconds that the server keeps a sequence after its last use; an unanswered batch that is older is given up. And the
 # part of it after which a publisher that was idle does not count on it any more.
@@ -39,6 +39,9 @@ SEQUENCES: Final = "mainflux:publisher:*"
 # Lua takes 8,000 values on its stack.
 MOST_VALUES: Final = 7_800
 
+# No batch has as many. A server that counts more of them is none, and must not make us count with it.
+MOST_IDS: Final = 10_000
+
 # Both scripts begin by writing what is there already. So what would refuse their last write (memory, a right, a
 # replica) refuses the first one, before anything is appended; and a server that may not write says of no sequence that
 # it is not there.
@@ -47,7 +50,8 @@ MOST_VALUES: Final = 7_800
 # IDs of the last batch, in runs: those of one millisecond follow each other, so the first and their number are enough.
 
 # KEYS: the sequence. ARGV: the number of this claim, ms to keep it, and whether to begin a sequence where there is
-# none. Gives what was there. A claim that arrives after a later one is refused.
+# none. Gives the sequence that was there; what is no sequence counts as none. A claim that arrives after a later one is
+# refused.
 CLAIM_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[1])
 redis.call('SET', KEYS[1], found or '', 'XX', 'PX', ARGV[2])
@@ -58,7 +62,7 @@ end
 if begun or ARGV[3] == '1' then
   redis.call('SET', KEYS[1], (begun or ARGV[1]) .. ' ' .. ARGV[1] .. (rest or ' 0'), 'PX', ARGV[2])
 end
-return found
+return begun and found
 """
 
 # KEYS: the stream, the sequence. ARGV: what the sequence has to begin with, ms to keep it, MAXLEN, and for each event
@@ -119,16 +123,17 @@ class State(msgspec.Struct, frozen=True):
         match = _STORED.match(stored) if isinstance(stored, bytes) else None
         if match is None:
             return None
-        return cls(int(match[1]), int(match[2]), [id for run in match[3].split() for id in _ids_of(run)])
+        ids = (id for run in match[3].split() for id in _ids_of(run))
+        return cls(int(match[1]), int(match[2]), list(itertools.islice(ids, MOST_IDS)))
 
 
-_STORED: Final = re.compile(rb"(\d+) \d+ (\d+)((?: \d+-\d+\+\d+)*)")
+_STORED: Final = re.compile(rb"(\d{1,20}) \d{1,20} (\d{1,20})((?: \d{1,20}-\d{1,20}\+\d{1,20})*)")
 
 
-def _ids_of(run: bytes) -> list[bytes]:
+def _ids_of(run: bytes) -> Iterator[bytes]:
     id, _, count = run.partition(b"+")
     ms, _, first = id.partition(b"-")
-    return [b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count))]
+    return (b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count)))
 
 
 class Counted(Heads):
@@ -246,8 +251,10 @@ class Numbered(Appender):
         if self._claiming:
             if isinstance(reply, Refusal):
                 return Verdict((), reply)
-            known = reply is None or isinstance(reply, bytes)
-            return self._claim_answered(State.of(reply)) if known else Verdict((), NONSENSE)
+            state = State.of(reply)
+            return (
+                Verdict((), NONSENSE) if state is None and reply is not None else self._claim_answered(state)
+            )
         if isinstance(reply, Refusal):
             self._in_doubt = False
             return self._refused(reply)
@@ -312,21 +319,4 @@ class Numbered(Appender):
 
 def sequence_key(id: str, stream: str) -> str:
     """The key of a sequence, which is in the slot of its stream."""
-    beginning = f"mainflux:publisher:{id}:"
-    if _hashed(stream) != stream:
-        return beginning + stream  # the first brace of the key is then that of the stream's own tag
-    if "}" not in stream:
-        return f"{beginning}{{{stream}}}"
-    # No tag can hold such a name, so it is one of the same slot that does.
-    numbers = map(str, itertools.count())
-    return f"{beginning}{{{next(number for number in numbers if _slot(number) == _slot(stream))}}}:{stream}"
-
-
-def _hashed(key: str) -> str:
-    """What of a key decides on its slot: between the first brace and the next closing one, else all of it."""
-    tag, closed, _ = key.partition("{")[2].partition("}")
-    return tag if closed and tag else key
-
-
-def _slot(key: str) -> int:
-    return crc_hqx(_hashed(key).encode(), 0) % 16384
+    return beside(stream, f"mainflux:publisher:{id}:")

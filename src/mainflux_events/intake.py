@@ -27,6 +27,11 @@ class Track(Protocol):
     @property
     def stream(self) -> str:
         """The key of the stream."""
+        ...
+
+
+class Fenced(Exception):
+    """Another subscriber of the name has the lease for good."""
 
 
 class Keeper(Protocol):
@@ -35,9 +40,11 @@ class Keeper(Protocol):
     @property
     def turned(self) -> bool:
         """Whether what is finished next is stored at once."""
+        ...
 
     def room(self) -> int:
         """How many more entries may be finished until that has to be told."""
+        ...
 
     def begin(self) -> None:
         """Some are about to be handed out."""
@@ -46,10 +53,16 @@ class Keeper(Protocol):
         """These are handled or passed over."""
 
     async def passing(self, track: Any, id: bytes) -> Step:
-        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored."""
+        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored.
+
+        Raises:
+            Fenced: nothing can be stored any more.
+        """
+        ...
 
     def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:
         """That was answered (`again`: sent more than once). Gives whether the dead letter was appended with it."""
+        ...
 
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
@@ -97,11 +110,11 @@ class Run:
     ) -> None:
         self.track: Track = part.track
         self.keeper: Keeper = part.keeper
-        self.entries = entries
-        self.passed = passed
-        self.events = events
-        self.unreadable = unreadable
-        self.ends = ends
+        self.entries: Entries = entries
+        self.passed: int = passed
+        self.events: list[Event] = events
+        self.unreadable: EventsError | None = unreadable
+        self.ends: Sequence[int] = ends
 
     def end(self, handled: int) -> int:
         """How many of the entries are finished when so many of the events are: also the place of the next one's."""

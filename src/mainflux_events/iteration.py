@@ -21,6 +21,7 @@ class Steps(Protocol):
 
     async def _advance(self) -> Event:
         """Finish the event in hand, and give the next."""
+        ...
 
 
 class Iteration(AsyncIterator[Event]):

@@ -33,18 +33,22 @@ class Kept(Protocol):
     @property
     def stream(self) -> str:
         """The key of the stream."""
+        ...
 
     @property
     def key(self) -> str:
         """The key that this is stored in."""
+        ...
 
     @property
     def due(self) -> bool:
         """Whether something is handled that was not sent to be stored."""
+        ...
 
     @property
     def settled(self) -> bool:
         """Whether what is handled is stored."""
+        ...
 
 
 T = TypeVar("T", bound=Kept)
@@ -99,6 +103,7 @@ class Keeping(ABC, Generic[T]):
         self._troubled = asyncio.Event()
         self._recovered = asyncio.Event()
         self._settled = asyncio.Event()
+        self._over = False
         self._settle_finished = settle
         self._pending = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -261,13 +266,13 @@ class Keeping(ABC, Generic[T]):
             await self._recovered.wait()
 
     async def flush(self, timeout: float | None) -> None:
-        """Store what is handled, and wait until it is stored, for so many seconds at most.
+        """Store what is handled, and wait until it is stored, for so many seconds at most, or until all is over.
 
         Raises:
             TimeoutError: it could not be stored in this time.
         """
         self.store()
-        if all(track.settled for track in self._tracks):
+        if self._over or all(track.settled for track in self._tracks):
             return
         self._settled.clear()
         assert self._channel is not None  # there was one when something was handed out
@@ -284,6 +289,7 @@ class Keeping(ABC, Generic[T]):
         """End the connection, of a keeper that does not run any more."""
         if self._timer is not None:
             self._timer.cancel()
+        self._over = True
         self._settled.set()  # for who waits for what will not be stored any more
         await self._line.disconnect()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import tenacity
@@ -143,10 +143,10 @@ class DeadLetters(msgspec.Struct, frozen=True):
 
 
 def checked_dead_letters(
-    dead_letter: str | DeadLetters | Literal[False], streams: tuple[str, ...]
+    dead_letter: str | DeadLetters | None, streams: tuple[str, ...]
 ) -> DeadLetters | None:
     """Where the entries of these streams go that could not be handled. ConfigError for what is no such place."""
-    if dead_letter is False:
+    if dead_letter is None:
         return None
     if not isinstance(dead_letter, DeadLetters):
         dead_letter = DeadLetters(dead_letter)

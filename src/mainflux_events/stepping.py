@@ -17,7 +17,7 @@ from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
 from .gate import Gate
 from .hooks import Hooks, Observers, logger
-from .intake import Intake, Keeper, Run
+from .intake import Fenced, Intake, Keeper, Run
 from .iteration import Iteration
 from .link import Server
 from .notices import Notices, OnGap
@@ -25,7 +25,7 @@ from .policies import DeadLetters
 from .service import Service
 from .sieve import OnUnknown, Sieve
 from .turns import TURN_EVENTS, TURN_SECONDS
-from .writer import DeadLetterWriter, Fenced
+from .writer import DeadLetterWriter
 
 
 class Stepper(Service):
@@ -69,9 +69,13 @@ class Stepper(Service):
         self._until_turn = 0
         self._consumer: weakref.ref[Iteration] | None = None
         self._asking = False
-        self._dead_letters = dead_letters
-        # There is one as soon as it is started, where there are dead letters.
         self._writer: DeadLetterWriter | None = None
+        if dead_letters is not None:
+            self._writer = DeadLetterWriter(self._link, dead_letters, name, **self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """What those who read and store have in common."""
+        return {"backoff": self._backoff, "patience": self._patience, "observers": self._observers}
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self._consume()

@@ -52,7 +52,7 @@ class Subscriber(Consumer):
             again goes on behind it.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
-            DeadLetters with more to say of it. False: they are given up, with a report.
+            DeadLetters with more to say of it. None: they are given up, with a report.
         exclusive: whether it has to be the only one that reads this name: True refuses to start beside another one,
             "standby" waits, and takes over when that one ends, dies or hangs.
         hooks: what is told of failures, skips and the like.
@@ -72,8 +72,8 @@ class Subscriber(Consumer):
         commit: Commit = Commit.each(),
         on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
-        dead_letter: str | DeadLetters | Literal[False] = False,
         exclusive: Exclusive = False,
+        dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)
@@ -135,7 +135,7 @@ class Subscriber(Consumer):
         return Tenure(
             self._link,
             self.name,
-            self._cursors.values,
+            self._present_cursors,
             self._take_over,
             self._shut,
             self._gate,
@@ -143,6 +143,9 @@ class Subscriber(Consumer):
             backoff=self._backoff,
             observers=self._observers,
         )
+
+    def _present_cursors(self) -> Iterable[Cursor]:
+        return self._cursors.values()
 
     def _new_cursors(self) -> dict[str, Cursor]:
         return {stream: Cursor(self.name, stream) for stream in self.streams}

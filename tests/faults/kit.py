@@ -22,7 +22,7 @@ from support import wait_until
 
 # How publishers append, and which ways the tests go.
 Mode = Literal["default", "idempotent"]
-MODES: Final[list[Mode]] = ["default"]
+MODES: Final[list[Mode]] = ["default", "idempotent"]
 
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
 LATE: Final = 0.5 if sys.gettrace() is None else 2.0
@@ -46,13 +46,13 @@ class Tally:
         """Hold the history of a publisher against what is stored, and count."""
         name = f"{history.name}: " if history.name else ""
         self.violations += [f"{name}{each}" for each in history.violations(publisher, entries)]
-        own = history.own(entries)
+        own, account = history.own(entries), history.account(publisher)
         for count in ("accepted", "acknowledged", "dropped", "undelivered", "retries", "reconnects"):
             self.counts[count] += getattr(publisher.stats, count)
-        self.counts["at risk"] += history.recorder.at_risk
+        self.counts["promised"] += account.duplicates
         self.counts["stored"] += len(own)
         self.counts["stored again"] += len(own) - len(set(own.values()))
-        self.counts["lost"] += len(missing(history.account(publisher), own))
+        self.counts["lost"] += len(missing(account, own))
 
     def __iadd__(self, other: Tally) -> Tally:
         self.counts += other.counts

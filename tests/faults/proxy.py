@@ -41,6 +41,7 @@ class Proxy:
         self._tls = tls
         self._listener: asyncio.Server | None = None
         self._cuts: dict[Direction, int] = {}
+        self._cut_on: Connection | None = None
         self._held = False
         self._delay = 0.0
         self._joining: set[asyncio.Task[None]] = set()
@@ -72,13 +73,17 @@ class Proxy:
         for connection in list(self.connections):
             connection.reset()
 
-    def cut(self, direction: Direction, after: int, *, answered: bool = False) -> None:
+    def cut(
+        self, direction: Direction, after: int, *, answered: bool = False, on: Connection | None = None
+    ) -> None:
         """Let so many further bytes pass in this direction, and reset the connection that the last of them is on.
 
-        With `answered`, what the server has to say to what it got passes yet, and then the connection ends.
+        With `answered`, what the server has to say to what it got passes yet, and then the connection ends. Where a
+        connection is given, only what passes on that one counts.
         """
         self._cuts[direction] = after
         self.answered = answered
+        self._cut_on = on
 
     @property
     def cutting(self) -> bool:
@@ -138,9 +143,9 @@ class Proxy:
         except OSError:
             connection.reset()
 
-    def let_through(self, direction: Direction, data: bytes) -> tuple[bytes, bool]:
+    def let_through(self, connection: Connection, direction: Direction, data: bytes) -> tuple[bytes, bool]:
         """What of it passes, and whether the connection ends there."""
-        after = self._cuts.get(direction)
+        after = self._cuts.get(direction) if self._cut_on in (None, connection) else None
         ends = after is not None and after <= len(data)
         if after is not None:
             data = data[:after]
@@ -269,7 +274,7 @@ class End(asyncio.Protocol):
                 self.other.close()
 
     def _pass(self, data: bytes) -> None:
-        data, ends = self._connection.proxy.let_through(self._direction, data)
+        data, ends = self._connection.proxy.let_through(self._connection, self._direction, data)
         self.last = data
         target = self.other._transport
         if target is not None and not target.is_closing() and data:

@@ -54,8 +54,8 @@ def report(total: Tally) -> None:
     say()
     say(f"published: {', '.join(f'{counts[each]:,} {each}' for each in PUBLISHED)}")
     say(
-        f"stored: {counts['stored']:,}, of them again {counts['stored again']:,}; at most {counts['at risk']:,} are "
-        "promised, which were in flight when a connection failed"
+        f"stored: {counts['stored']:,}, of them again {counts['stored again']:,}, where at most "
+        f"{counts['promised']:,} are promised"
     )
     say(f"handed out: {counts['handed out']:,}, of them again {counts['handed out again']:,}")
     say(f"batches refused: {counts['refused']:,}, in the middle {counts['refused in the middle']:,}")

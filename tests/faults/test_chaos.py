@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -9,13 +10,15 @@ import pytest
 from faults.chaos import Chaos
 from faults.kit import MODES, Mode
 
-RUNS = 5
-SECONDS = 7.0
+RUNS = 3
+SECONDS = 6.0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     given: int | None = metafunc.config.getoption("--fault-seed")
-    seeds = [random.randrange(1_000_000) for _ in range(RUNS)] if given is None else [given]
+    # Others every time, and the same in every process of one run.
+    chosen = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+    seeds = [chosen.randrange(1_000_000) for _ in range(RUNS)] if given is None else [given]
     metafunc.parametrize("seed", seeds, ids=[f"seed {seed}" for seed in seeds])
 
 

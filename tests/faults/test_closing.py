@@ -80,15 +80,15 @@ async def test_close_during_an_outage_subscriber(
 ) -> None:
     ids = await append(direct, *things(3))
     async with proxy_to(fresh_server) as proxy:
-        reader = subscriber(proxy.url())
+        with patch("mainflux_events.service.CLOSE_BOUND", BOUND):
+            reader = subscriber(proxy.url())
         await reader.start()
         events = aiter(reader)
         await anext(events)
         await begin(outage, fresh_server, proxy)
         await anext(events)
         await anext(events)
-        with patch("mainflux_events.service.CLOSE_BOUND", BOUND):
-            await in_time(reader.aclose())
+        await in_time(reader.aclose())
         await wait_until(lambda: not proxy.connections)
     [told] = errors(caplog)
     assert told.endswith(f"at {ids[1]}, on closing")

@@ -26,7 +26,7 @@ from faults.kit import (
     turns,
     until_stored,
 )
-from faults.proxy import Direction, Proxy, proxy_to
+from faults.proxy import Connection, Direction, Proxy, proxy_to
 from histories import STREAM, History, Readings
 from mainflux_events import Backoff, Event, Publisher
 from mainflux_events.testing import RedisServer, redis_server
@@ -116,23 +116,41 @@ async def test_cut_behind_tls(server: RedisServer, tmp_path: Path) -> None:
     history.check(publisher, await stored(server))
 
 
-@pytest.mark.parametrize("direction", ["to server", "to client"])
-async def test_cut_at_each_byte_between_server_and_subscriber(
-    proxy: Proxy, server: RedisServer, client: Redis, direction: Direction
+@pytest.mark.parametrize(
+    ("what", "direction", "places"),
+    [
+        ("XREAD", "to server", range(120)),
+        ("XREAD", "to client", range(150)),
+        ("EVAL", "to server", range(0, 250, 8)),
+        ("EVAL", "to client", range(6)),
+    ],
+)
+async def test_cut_between_server_and_subscriber(
+    proxy: Proxy, server: RedisServer, client: Redis, what: str, direction: Direction, places: range
 ) -> None:
     readings, seen = Readings(), Recorder()
-    handed_out = 0
+
+    def connections() -> list[Connection]:
+        """The one that reads, or the one that commits, when it has done so."""
+        return [each for each in proxy.connections if what.encode() in each.client.last]
+
+    async def one_more() -> None:
+        wanted = len(readings.loops[0]) + 1
+        await append(client, "t")
+        await wait_until(lambda: len(readings.loops[0]) == wanted)
+
     async with subscriber(proxy.url(), seen) as reader, consumed(reader, readings):
-        for after in range(300):
-            proxy.cut(direction, after)
+        for after in places:
+            await one_more()
+            await wait_until(connections)
+            proxy.cut(direction, after, on=connections()[0])
             while proxy.cutting:
-                await append(client, "t")
-                handed_out += 1
-                await wait_until(lambda wanted=handed_out: len(readings.loops[0]) == wanted)  # type: ignore[misc]
+                await one_more()
         entries = await all_read(readings, server)
         await until_stored(client, list(entries)[-1])
     assert readings.again == 0
-    assert {details.what for details in seen.of("reconnected")} == {"read", "commit"}
+    cut = "read" if what == "XREAD" else "commit"
+    assert [details.what for details in seen.of("reconnected")].count(cut) >= len(places) / 2
     assert seen.of("lease_lost") == []
 
 

@@ -8,7 +8,7 @@ from faults.kit import MODES, Mode
 from faults.order import REFUSALS, flip
 from mainflux_events.testing import RedisServer
 
-FLIPS = 800
+FLIPS = 500
 
 
 @pytest.mark.parametrize("mode", MODES)

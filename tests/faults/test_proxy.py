@@ -123,6 +123,19 @@ async def test_what_arrives_before_a_cut_is_answered_yet_if_so_wanted(proxy: Pro
     await wait_until(lambda: not proxy.connections)
 
 
+async def test_a_cut_may_be_for_a_given_connection(proxy: Proxy, talk: Talk) -> None:
+    await talk.say(ECHO, len(ECHOED))
+    [connection] = proxy.connections
+    other = await talk_to(proxy)
+    proxy.cut("to client", 1, on=connection)
+    assert await other.say(ECHO, len(ECHOED)) == ECHOED
+    assert proxy.cutting
+    talk.writer.write(ECHO)
+    assert await talk.rest() == ECHOED[:1]
+    assert not proxy.cutting
+    await other.close()
+
+
 async def test_a_cut_is_for_one_connection(proxy: Proxy, talk: Talk) -> None:
     proxy.cut("to client", 1)
     talk.writer.write(ECHO)

@@ -136,6 +136,8 @@ NO_ANSWER = {
     "nothing in an array": b"*0\r\n",
     "a number in an array": b"*2\r\n:1\r\n:2\r\n",
     "IDs out of nowhere": b"$25\r\n1 1 999 1526919030474-0+1\r\n",
+    "IDs without end": b"$36\r\n1 1 999 1526919030474-0+999999999999\r\n",
+    "numbers without end": b"$9004\r\n" + b"9" * 9000 + b" 1 1\r\n",
 }
 
 

@@ -308,7 +308,9 @@ async def test_what_was_trimmed_before_a_subscription_began_is_not_missing(
     assert listener.seen == []
 
 
-@pytest.mark.parametrize("start", [timedelta(0), "new", datetime.now(UTC) + timedelta(seconds=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "start", [timedelta(0), "new", datetime.now(UTC) + timedelta(seconds=0.5)], ids=["now", "new", "a time"]
+)
 async def test_a_stream_that_is_quiet_at_two_starts_is_not_another_one(
     start: Any, server: RedisServer, client: Redis, listener: Listener
 ) -> None:

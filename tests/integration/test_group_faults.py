@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
@@ -300,37 +299,6 @@ async def _all_handled(client: Redis, handled: list[str]) -> bool:
 
 
 # --- the group, and the stream with it, gone ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["DEL things", "FLUSHALL"])
-@pytest.mark.parametrize("handling", [False, True])
-async def test_a_stream_that_is_gone_is_read_on_from_its_new_beginning(
-    how: str,
-    handling: bool,
-    fresh_server: RedisServer,
-    direct: Redis,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    seen = Recorder()
-    ids = await append(direct, *things(3))
-    async with member(fresh_server, seen) as subscriber:
-        events = aiter(subscriber)
-        taken = [thing(await anext(events)) for _ in range(3)]
-        if not handling:
-            await subscriber.commit(Event(subscriber._events[-1].action, _entry=_entry_of(subscriber)))
-        await direct.execute_command(*how.split())
-        await append(direct, *things(3, begin=4))
-        taken += [thing(await anext(events)) for _ in range(3)]
-        assert taken == things(6)
-    [reset] = seen.of("reset")
-    assert (reset.stream, reset.after) == (STREAM, ids[-1])
-    assert subscriber.stats.resets == 1
-    assert caplog.text.count("group_made_again") == 1
-
-
-def _entry_of(subscriber: GroupSubscriber) -> Any:
-    last = subscriber._events[-1]
-    return last.stream, last.id, []
 
 
 async def test_a_group_that_is_destroyed_goes_on_behind_what_was_delivered(

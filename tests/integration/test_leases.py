@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import redis
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
+from clusters import cluster
 from consuming import STREAM, Recorder, append, stored, take, thing
 from mainflux_events import (
     AccessRefused,
+    Action,
     Backoff,
     Commit,
     ConfigError,
@@ -21,6 +24,7 @@ from mainflux_events import (
     Event,
     EventsError,
     LeaseLost,
+    Retry,
     Subscriber,
     SubscriberBusy,
 )
@@ -307,6 +311,23 @@ async def test_if_nobody_else_came_in_between_it_goes_on_where_it_was(
     assert await stored(client, "audit") == ids[8]
 
 
+async def test_so_it_does_in_a_later_turn(server: RedisServer, client: Redis) -> None:
+    ids = await append(client, *things(1, 10))
+    seen = Recorder()
+    async with subscriber(server, seen) as consumer:
+        events = aiter(consumer)
+        assert [thing(await anext(events)) for _ in range(2)] == things(1, 2)
+        stand_still()
+        somebody_else_takes_it(server, ids[3])
+        await wait_until(lambda: seen.of("lease_lost"))
+        await client.delete(LEASE)
+        assert [thing(await anext(events)) for _ in range(3)] == things(5, 7)
+        stand_still()
+        assert [thing(await anext(events)) for _ in range(3)] == things(8, 10)
+        await wait_until(lambda: _cursor_is(client, ids[8]))
+    assert len(seen.of("lease_lost")) == 1
+
+
 async def test_somebody_who_came_and_went_in_between_is_noticed(server: RedisServer, client: Redis) -> None:
     ids = await append(client, *things(1, 10))
     async with subscriber(server, exclusive=True) as consumer:
@@ -376,6 +397,54 @@ async def asked_again(client: Redis) -> None:
     await wait_until(ten_times)
 
 
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_whose_handler_failed_is_dead_lettered_once_the_lease_is_held_again(
+    server: RedisServer, client: Redis
+) -> None:
+    ids = await append(client, "t1", "t2")
+
+    async def handle(event: Event) -> None:
+        if thing(event) == "t1":
+            await client.delete(LEASE)
+            raise ValueError
+
+    async with subscriber(server, exclusive=True, dead_letter="dead") as consumer:
+        running = asyncio.create_task(consumer.run(handle, retry=Retry(attempts=1)))
+        await wait_until(lambda: consumer.stats.handled == 1)
+        await wait_until(lambda: _cursor_is(client, ids[1]))
+        assert consumer.stats.dead_lettered == 1
+    await running
+    [(_, letter)] = await client.xrange("dead")
+    assert letter[b"dlq_id"].decode() == ids[0]
+
+
+@pytest.mark.parametrize("fails", ["the handler", "decoding"])
+async def test_one_that_lost_the_lease_appends_no_dead_letter(
+    fails: str, server: RedisServer, client: Redis
+) -> None:
+    await append(client, "t1")
+    if fails == "decoding":
+        await client.xadd(STREAM, {"operation": "lease.counted", "number": "none"})
+    await append(client, "t2", "t3")
+
+    def handle(event: Event) -> None:
+        stand_still()
+        somebody_else_takes_it(server)
+        if fails == "the handler":
+            raise ValueError
+
+    with pytest.raises(LeaseLost):
+        await subscriber(server, exclusive=True, dead_letter="dead").run(handle, retry=Retry(attempts=1))
+    assert not await client.exists("dead")
+    assert await client.get(LEASE) == b"another"
+
+
+class Counted(Action, tag="lease.counted"):
+    number: int
+
+
 # --- several streams ------------------------------------------------------------------------------------------------
 
 
@@ -396,6 +465,27 @@ async def test_a_subscriber_of_several_streams_reads_all_of_them_or_none(
         await append(client, "t1", stream="a")
         await append(client, "t2", stream="c")
         assert sorted(await take(first_would_be, 2)) == ["t1", "t2"]
+
+
+async def test_on_a_cluster_every_lease_is_where_its_cursor_is_whatever_the_streams_are_called() -> None:
+    streams = ["a", "{tag}b", "c}d", "{}e", "{f", "g{}{tag}"]
+    async with cluster() as [node, *_], RedisCluster(host=node.host, port=node.port) as client:
+
+        def one_of_them() -> Subscriber:
+            return Subscriber(client, streams, "audit", start="earliest", exclusive="standby")
+
+        async with one_of_them() as second, one_of_them() as first:
+            assert second.active
+            assert not first.active
+            for number, stream in enumerate(streams):
+                await client.xadd(stream, {"operation": "thing.remove", "id": f"t{number}"})
+            assert sorted(await take(second, 6)) == things(0, 5)
+            await second.aclose()
+            await wait_until(lambda: first.active)
+            # What was in hand comes again.
+            assert len(await take(first, 1)) == 1
+        keys = await client.keys("mainflux:lease:*", target_nodes=RedisCluster.ALL_NODES)
+        assert keys == []
 
 
 # --- what becomes of the lease --------------------------------------------------------------------------------------

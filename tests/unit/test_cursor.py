@@ -289,6 +289,14 @@ def test_it_is_behind_where_more_is_stored_than_is_handled_here(stored: Any, beh
     assert cursor.is_behind(stored) == behind
 
 
+def test_it_is_not_behind_what_it_stored_itself_of_a_stream_that_is_another_one_now() -> None:
+    cursor = Cursor("audit", "things")
+    cursor.attach("5-0")
+    cursor.go_back("0-0")
+    assert not cursor.is_behind(b"5-0")
+    assert cursor.is_behind(b"6-0")
+
+
 def test_one_that_does_not_know_yet_where_to_begin_is_not_behind() -> None:
     assert not Cursor("audit", "things").is_behind(b"5-0")
 

@@ -182,7 +182,7 @@ def test_a_limit_that_cannot_work_is_refused(settings: dict[str, Any]) -> None:
 
 def test_the_name_of_a_stream_is_enough() -> None:
     assert checked_dead_letters("dead", ("things",)) == DeadLetters("dead", DeadLetterLimit(100, 60.0), None)
-    assert checked_dead_letters(False, ("things",)) is None
+    assert checked_dead_letters(None, ("things",)) is None
 
 
 @pytest.mark.parametrize("dead_letter", ["auth", DeadLetters("auth"), "", True, 5, ["dead"]])

@@ -14,7 +14,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from consuming import STREAM, thing
+from consuming import thing
+from histories import STREAM
 from mainflux_events import Event, Hooks, Subscriber, lease, tenure
 from mainflux_events.hooks import LeaseLostDetails
 

@@ -10,18 +10,17 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, stored, thing
-from mainflux_events import Backoff, Subscriber
+from consuming import Recorder, thing
+from faults.kit import append, cursor, subscriber, until_stored
+from faults.proxy import Proxy
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
-CONSUMER = Path(__file__).parent.parent / "leased_consumer.py"
+CONSUMER = Path(__file__).parent / "leased_consumer.py"
 TTL = 1.0
 TAKE_OVER = 15.0  # seconds within which another one has to read; far more than it takes
 
@@ -119,7 +118,7 @@ def repeated(handled: list[tuple[int, str]]) -> list[str]:
     return [thing for thing, times in Counter(thing for _, thing in handled).items() if times > 1]
 
 
-async def test_when_the_reader_is_killed_another_takes_over_and_only_what_it_had_in_hand_comes_again(
+async def test_reader_killed_another_takes_over_and_only_what_it_had_in_hand_comes_again(
     server: RedisServer, client: Redis
 ) -> None:
     in_hand: list[str] = []
@@ -136,7 +135,7 @@ async def test_when_the_reader_is_killed_another_takes_over_and_only_what_it_had
     assert len(handled) - len({thing for _, thing in handled}) <= len(in_hand)
 
 
-async def test_one_that_hangs_is_replaced_and_does_nothing_more_when_it_goes_on(
+async def test_reader_hangs_another_takes_over_and_it_does_nothing_more_when_it_goes_on(
     server: RedisServer, client: Redis
 ) -> None:
     async with fleet(server, client, 2) as processes:
@@ -157,7 +156,7 @@ async def test_one_that_hangs_is_replaced_and_does_nothing_more_when_it_goes_on(
         assert await processes.reader(other_than=other) is hung
 
 
-async def test_one_that_is_asked_to_end_hands_over_and_only_what_it_had_in_hand_comes_again(
+async def test_reader_ends_another_takes_over_and_only_what_it_had_in_hand_comes_again(
     server: RedisServer, client: Redis
 ) -> None:
     in_hand: list[str] = []
@@ -176,83 +175,37 @@ async def test_one_that_is_asked_to_end_hands_over_and_only_what_it_had_in_hand_
 # --- cut off --------------------------------------------------------------------------------------------------------
 
 
-class Cut:
-    """A way to a server that can be interrupted. What is sent meanwhile arrives late, when it is mended."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
-        self._open = asyncio.Event()
-        self._open.set()
-        self._pumps: set[asyncio.Task[None]] = set()
-
-    def interrupt(self) -> None:
-        self._open.clear()
-
-    def mend(self) -> None:
-        self._open.set()
-
-    @contextlib.asynccontextmanager
-    async def url(self, directory: Path) -> AsyncIterator[str]:
-        path = directory / "socket"
-        async with await asyncio.start_unix_server(self._serve, path):
-            yield f"unix://{quote(str(path))}"
-            self.mend()
-        await asyncio.wait(self._pumps)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._pumps.add(task)
-        await self._open.wait()
-        there = await asyncio.open_unix_connection(str(self._server.socket))
-        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self._open.wait()
-                writer.write(data)
-        writer.close()
-
-
-async def test_one_that_is_cut_off_is_replaced_and_what_it_sent_meanwhile_stores_nothing(
-    server: RedisServer, client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_reader_cut_off_another_takes_over_and_what_it_sent_meanwhile_stores_nothing(
+    server: RedisServer, client: Redis, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.tenure.RENEW_EVERY", TTL / 5)
     monkeypatch.setattr("mainflux_events.tenure.ASK_EVERY", TTL / 10)
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     ids = await append(client, *(f"t{number}" for number in range(10)))
-    cut, seen = Cut(server), Recorder()
-    settings: dict[str, Any] = {"start": "earliest", "exclusive": "standby"}
+    seen = Recorder()
     async with (
-        cut.url(tmp_path) as url,
-        Subscriber(url, STREAM, "audit", hooks=seen, **settings) as first,
-        Subscriber(server.url, STREAM, "audit", **settings) as second,
+        subscriber(proxy.url(), seen, exclusive="standby") as first,
+        subscriber(server, exclusive="standby") as second,
     ):
         events, others = aiter(first), aiter(second)
         await anext(events)
         assert thing(await anext(events)) == "t1"
-        await wait_until(lambda: _cursor_is(client, ids[0]))
-        cut.interrupt()
+        await until_stored(client, ids[0])
+        proxy.hold()
         assert thing(await anext(events)) == "t2"  # which commits the one before, as far as it knows
         await wait_until(lambda: not first.active)
         asking = asyncio.ensure_future(anext(events))
         assert thing(await anext(others)) == "t1"
         commits = await _commits(client)
-        cut.mend()
+        proxy.release(late=True)
         await wait_until(lambda: _more_commits(client, commits))
-        assert await stored(client, "audit") == ids[0], "it would have been moved on, but for the lease"
+        assert await cursor(client) == ids[0], "it would have been moved on, but for the lease"
         await wait_until(lambda: seen.of("lease_lost"))
         assert not asking.done()
         assert [thing(await anext(others)) for _ in range(8)] == [f"t{number}" for number in range(2, 10)]
-        await wait_until(lambda: _cursor_is(client, ids[8]))
+        await until_stored(client, ids[8])
         await second.aclose()
         assert thing(await asking) == "t9"
-
-
-async def _cursor_is(client: Redis, id: str) -> bool:
-    return await stored(client, "audit") == id
 
 
 async def _commits(client: Redis) -> int:
