@@ -115,16 +115,19 @@ class Consumer(Stepper):
             if workers.several:
                 await self._handle_together(workers)
             else:
-                async for event in events:
-                    if not await dispatch.handle(event) and self._in_hand:
-                        self._given_up += 1
-                        self._settle(self._place)
+                await dispatch.handle_each(events, self._give_up)
         finally:
             self._dispatch = None
             self._retried += dispatch.retried
             # This loop is over, also where the traceback of an error or of a cancellation keeps the object alive.
             self._consumer = None
             self._left(None)
+
+    def _give_up(self) -> None:
+        """The event in hand is done with, though not handled. It may be out of hand: committed, or abandoned."""
+        if self._in_hand:
+            self._given_up += 1
+            self._settle(self._place)
 
     async def _handle_together(self, workers: Workers) -> None:
         self._put_back()

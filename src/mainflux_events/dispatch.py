@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from inspect import isasyncgenfunction, isawaitable
+from types import CoroutineType
 from typing import Any, Literal, TypeAlias
 
 from .errors import ConfigError, HandlerFailed
@@ -41,7 +42,7 @@ class Dispatch:
         observers: Observers,
         bury: Bury | None = None,
     ) -> None:
-        if not callable(handler) or inspect.isasyncgenfunction(handler):
+        if not callable(handler) or isasyncgenfunction(handler):
             raise ConfigError(
                 f"handler: a plain function or a coroutine function of an event is wanted, not {handler!r}"
             )
@@ -59,6 +60,44 @@ class Dispatch:
         self._bury = bury
         self.retried: int = 0
 
+    async def handle_each(self, events: AsyncIterator[Event], give_up: Callable[[], None]) -> None:
+        """Handle one event after another, to the end.
+
+        What `handle` does for one; but where a handler succeeds, nothing is made for its event, not even a coroutine.
+
+        Args:
+            events: asking for the next one finishes the one before.
+            give_up: told of each that is not done with, before the next one is asked for.
+
+        Raises:
+            HandlerFailed, DeadLetterLimitReached: as `handle`.
+        """
+        handler: Any = self._handler
+        timeout = self._timeout
+        cancelling = _this_task().cancelling
+        async for event in events:
+            cancelled_before = cancelling()
+            failed: BaseException
+            try:
+                result = handler(event)
+                # Most give one of these two; to ask about anything else is slow.
+                if result is None or not (type(result) is CoroutineType or isawaitable(result)):
+                    continue
+                if timeout is None:
+                    await result
+                else:
+                    async with asyncio.timeout(timeout):
+                        await result
+                continue
+            except asyncio.CancelledError as error:
+                if cancelling() > cancelled_before:
+                    raise
+                failed = error
+            except Exception as error:
+                failed = error
+            if not await self._fail(event, failed):
+                give_up()
+
     async def handle(self, given: Event | Sequence[Event]) -> bool:
         """Call the handler until it returns. Gives whether what it was given is done with; it is given up where not.
 
@@ -66,17 +105,22 @@ class Dispatch:
             HandlerFailed: no attempt handled it, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
         """
+        error = await self._call(given)
+        return error is None or await self._fail(given, error)
+
+    async def _fail(self, given: Event | Sequence[Event], error: BaseException | None) -> bool:
+        """The first attempt has failed: make the others. Gives and raises what `handle` does."""
         retry = self._retry
-        waits: Waits | None = None
+        waits = Waits(retry.initial, retry.maximum)
         attempt = 1
-        while (error := await self._call(given)) is not None:
+        while error is not None:
             if attempt == retry.attempts or not retry.covers(error):
                 return await self.give_up(given, error, attempt)
             self._report(given, attempt, error, final=False)
             attempt += 1
             self.retried += 1
-            waits = waits or Waits(retry.initial, retry.maximum)
             await asyncio.sleep(waits.next())
+            error = await self._call(given)
         return True
 
     async def give_up(self, given: Event | Sequence[Event], error: BaseException, attempts: int = 0) -> bool:
@@ -94,13 +138,12 @@ class Dispatch:
 
     async def _call(self, given: Event | Sequence[Event]) -> BaseException | None:
         """One attempt: what it raised, or None. Only the cancellation of this task itself goes through."""
-        task = asyncio.current_task()
-        assert task is not None
+        task = _this_task()
         cancelled_before = task.cancelling()
         try:
             # A handler may change the list that it gets.
             result: Any = self._handler(given if isinstance(given, Event) else list(given))  # type: ignore[arg-type]
-            if not inspect.isawaitable(result):
+            if not isawaitable(result):
                 return None
             if self._timeout is None:
                 await result
@@ -132,6 +175,12 @@ class Dispatch:
         )
         for event in events:
             self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _listed(given: Event | Sequence[Event]) -> Sequence[Event]:
