@@ -21,7 +21,7 @@ async def run(bench: Bench, record: Record) -> None:
     speeds = {calls: Speed(f"handlers that await 1 ms, concurrency={calls}") for calls in CALLS}
     for _ in range(record.effort.rounds):
         for calls, speed in speeds.items():
-            await bench.clear_cursors()
+            await bench.clear_positions(STREAM)
             # About a second and a half each.
             keywords = {"url": bench.url, "stream": STREAM, "count": min(count, 1500 * calls), "calls": calls}
             speed.takes.append(bench.run(Taken, __name__, "consume", **keywords))

@@ -38,7 +38,7 @@ async def run(bench: Bench, record: Record) -> None:
     speeds = {name: Speed(title) for name, title in TITLES.items()}
     for _ in range(record.effort.rounds):
         for name, speed in speeds.items():
-            await bench.clear_cursors()
+            await bench.clear_positions(STREAM)
             keywords = {"url": bench.url, "stream": STREAM, "count": count, "one": name == "one"}
             speed.takes.append(bench.run(Taken, __name__, "consume", **keywords))
     record.speeds["filters"] = list(speeds.values())
