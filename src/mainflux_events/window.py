@@ -178,10 +178,13 @@ class Window:
     def finish(self, slots: Sequence[Slot]) -> int:
         """These are finished. Gives how many of them were not before."""
         count = 0
+        tracks: set[Track] = set()
         for slot in slots:
-            count += not slot.stretch.finished[slot.place]
-            slot.stretch.finished[slot.place] = True
-        for track in {slot.stretch.run.track for slot in slots}:
+            finished = slot.stretch.finished
+            count += not finished[slot.place]
+            finished[slot.place] = True
+            tracks.add(slot.stretch.run.track)
+        for track in tracks:
             self._advance(track)
         return count
 

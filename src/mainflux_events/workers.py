@@ -19,7 +19,7 @@ from .events import Event
 from .gate import Gate
 from .intake import Intake, Run
 from .policies import positive, whole
-from .turns import TURN_EVENTS, Turns
+from .turns import TURN_EVENTS, TURN_SECONDS, Turns
 from .window import Key, Slot, Window, key_of
 
 # The window, in calls of the handler that there may be at once: the more, the longer the others go on beside a key
@@ -157,19 +157,18 @@ class Workers:
 
     async def _feed(self) -> None:
         """Take entries into the window while they are wanted."""
-        left = TURN_EVENTS
+        turn_due = 0.0
         try:
             while await self._may_begin():
                 if not self._wants_more:
                     self._wanted.clear()
                     self._engage()
                     await self._wanted.wait()
-                elif left <= 0:
+                elif monotonic() >= turn_due:
                     await asyncio.sleep(0)
                     self._look_out()
-                    left = TURN_EVENTS
-                elif run := self._intake.next_run(min(left, self._window.room)):
-                    left -= len(run.entries)
+                    turn_due = monotonic() + TURN_SECONDS
+                elif run := self._intake.next_run(min(TURN_EVENTS, self._window.room)):
                     self._add(run)
                 elif not await self._intake.refill():
                     break
@@ -241,15 +240,16 @@ class Workers:
             self._spawn(self._work())
         if self._batch > 1 and self._window.available and not self._overdue and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._max_wait, self._fall_due)
-        if self._wants_more:
+        if not self._wanted.is_set() and self._wants_more:
             self._wanted.set()
 
     def _worth(self, events: int) -> bool:
         """Whether so many events are worth a call: a full batch, or all that can be had."""
         if self._stopped or events <= 0:
             return False
-        all_there = self._draining or self._window.room <= 0 or self._intake.at_notice
-        return events >= self._batch or self._overdue or all_there
+        if events >= self._batch or self._overdue or self._draining:
+            return True
+        return self._window.room <= 0 or self._intake.at_notice
 
     def _fall_due(self) -> None:
         self._disarm()
@@ -270,7 +270,7 @@ class Workers:
             while True:
                 if turn == self._turns.count:
                     await self._turns.give()
-                if not await self._may_begin():
+                if (self._stopped or monotonic() >= self._gate.until) and not await self._may_begin():
                     return
                 turn = self._turns.count
                 slots = self._take()
