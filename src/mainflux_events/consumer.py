@@ -89,6 +89,7 @@ class Consumer(Stepper):
             on_failure=on_failure,
             observers=self._observers,
             bury=None if self._writer is None else self._bury_event,
+            gate=self._gate,
         )
         workers = Workers(
             self._intake,
@@ -234,7 +235,7 @@ class Consumer(Stepper):
 
     def _end(self) -> None:
         self._stop = 0
-        self._gate.wake()
+        self._gate.end_turn()
         self._intake.inbox.put_nowait(None)
         if self._workers is not None:
             self._workers.stop()

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from .errors import ConfigError, HandlerFailed
 from .events import Event
+from .gate import Gate
 from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
 
@@ -30,6 +31,7 @@ class Dispatch:
         on_failure: what becomes of an event that no attempt handled.
         observers: who is told.
         bury: where "skip" means the dead letters, what appends to them.
+        gate: until when there may be further attempts.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Dispatch:
         on_failure: OnFailure,
         observers: Observers,
         bury: Bury | None = None,
+        gate: Gate | None = None,
     ) -> None:
         if not callable(handler) or isasyncgenfunction(handler):
             raise ConfigError(
@@ -58,6 +61,7 @@ class Dispatch:
         self._on_failure = on_failure
         self._observers = observers
         self._bury = bury
+        self._gate = gate or Gate()
         self.retried: int = 0
 
     async def handle_each(self, events: AsyncIterator[Event], give_up: Callable[[], None]) -> None:
@@ -67,16 +71,16 @@ class Dispatch:
 
         Args:
             events: asking for the next one finishes the one before.
-            give_up: told of each that is not done with, before the next one is asked for.
+            give_up: told of each that is given up, before the next one is asked for.
 
         Raises:
             HandlerFailed, DeadLetterLimitReached: as `handle`.
         """
         handler: Any = self._handler
         timeout = self._timeout
-        cancelling = _this_task().cancelling
+        gate, cancelling = self._gate, _this_task().cancelling
         async for event in events:
-            cancelled_before = cancelling()
+            turn, cancelled_before = gate.turn, cancelling()
             failed: BaseException
             try:
                 result = handler(event)
@@ -95,21 +99,28 @@ class Dispatch:
                 failed = error
             except Exception as error:
                 failed = error
-            if not await self._fail(event, failed):
+            if await self._fail(event, failed, turn) is False:
                 give_up()
 
-    async def handle(self, given: Event | Sequence[Event]) -> bool:
-        """Call the handler until it returns. Gives whether what it was given is done with; it is given up where not.
+    async def handle(self, given: Event | Sequence[Event]) -> bool | None:
+        """Call the handler until it returns.
+
+        Returns:
+            Whether what it was given is done with, which it is where it is dead-lettered; False where it is given up,
+            None where no further attempt may be made, so that it comes again.
 
         Raises:
             HandlerFailed: no attempt handled it, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
         """
+        turn = self._gate.turn
         error = await self._call(given)
-        return error is None or await self._fail(given, error)
+        return True if error is None else await self._fail(given, error, turn)
 
-    async def _fail(self, given: Event | Sequence[Event], error: BaseException | None) -> bool:
-        """The first attempt has failed: make the others. Gives and raises what `handle` does."""
+    async def _fail(
+        self, given: Event | Sequence[Event], error: BaseException | None, turn: int
+    ) -> bool | None:
+        """The first attempt, made in this turn, has failed: make the others. Gives and raises what `handle` does."""
         retry = self._retry
         waits = Waits(retry.initial, retry.maximum)
         attempt = 1
@@ -120,6 +131,8 @@ class Dispatch:
             attempt += 1
             self.retried += 1
             await asyncio.sleep(waits.next())
+            if not await self._gate.still(turn):
+                return None
             error = await self._call(given)
         return True
 

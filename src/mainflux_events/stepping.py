@@ -235,6 +235,7 @@ class Stepper(Service):
     def _abandon(self) -> None:
         """Forget what was fetched, and the event in hand: it comes again."""
         self._settle_finished()
+        self._gate.end_turn()
         self._forget_run()
         self._intake.clear()
 

@@ -197,7 +197,8 @@ class Workers:
         return few and self._window.room > 0 and not self._strange
 
     def _add(self, run: Run) -> None:
-        run.keeper.begin()
+        if run.passed:
+            run.keeper.begin()
         for slot in self._window.add(run):
             if run.unreadable is not None:
                 self._spawn(self._refuse(slot, run.unreadable))
@@ -210,6 +211,7 @@ class Workers:
 
     async def _refuse(self, slot: Slot, error: Exception) -> None:
         """Give up what cannot be handled."""
+        slot.run.keeper.begin()
         with suppress(Unburied):
             if slot.run.unreadable is not None:
                 await self._bury_slot(slot, error, getattr(error, "deliveries", 0))
@@ -290,6 +292,8 @@ class Workers:
 
     async def _handle(self, slots: list[Slot]) -> None:
         self._calls += 1
+        for slot in slots:
+            slot.run.keeper.begin()
         given = slots[0].event if self._batch == 1 else [slot.event for slot in slots]
         try:
             done = await self._dispatch.handle(given)
@@ -299,7 +303,7 @@ class Workers:
             self._calls -= 1
             if slots[0].window is not self._window:
                 self._strange -= 1
-        if not self._closed and slots[0].window is self._window:
+        if done is not None and not self._closed and slots[0].window is self._window:
             self._finish(slots, done)
             self._window.release(slots)
 
