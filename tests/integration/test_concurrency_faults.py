@@ -233,7 +233,7 @@ async def test_a_new_turn_begins_when_what_was_in_hand_in_the_old_one_has_ended(
         await wait_until(lambda: seen.of("lease_lost"))
         await client.delete(LEASE)
         last = (await append(client, *things(3, 6)))[-1]
-        await wait_until(lambda: consumer.active and consumer._intake.inbox.qsize())
+        await wait_until(lambda: consumer.active and consumer._intake._parts)
         assert handler.begun == ["t1", "t2"], "or t2 would be handled twice at once"
         handler.let_go()
         await wait_until(lambda: cursor_is(client, last))
