@@ -123,6 +123,8 @@ class Window:
         self._free_entries = max(size, MOST_ENTRIES)
         self._numbers = count()
         self._stretches: dict[Track, deque[Stretch]] = {}
+        # Events that have no key, as all are handled in turn.
+        self._in_turn: deque[Slot] = deque()
         self._lanes: dict[Hashable, Lane] = {}
         # Lanes with an event that may go next, by the number of that event: the oldest goes first.
         self._ready: list[tuple[int, Lane]] = []
@@ -148,6 +150,11 @@ class Window:
             self._advance(run.track)
         return [Slot(stretch, place, next(self._numbers)) for place in range(len(run.ends))]
 
+    def queue_in_turn(self, slot: Slot) -> None:
+        """An event waits behind all others. In one window it is either this for all of them, or by key."""
+        self._in_turn.append(slot)
+        self.available += 1
+
     def queue(self, slot: Slot, key: Hashable) -> None:
         """An event waits behind those of the same key. Raises TypeError for a key that has no hash."""
         lane = self._lanes.get(key)
@@ -163,6 +170,9 @@ class Window:
     def take(self, most: int) -> list[Slot]:
         """The next events to be handled, as many at most, in their order. Of one key, all that wait."""
         taken: list[Slot] = []
+        while self._in_turn and len(taken) < most:
+            taken.append(self._in_turn.popleft())
+            self.available -= 1
         while self._ready and len(taken) < most:
             _, lane = heappop(self._ready)
             lane.busy = True

@@ -82,8 +82,8 @@ class Workers:
         self._look_out = look_out
         self._bury = bury
         self._concurrency = concurrency
-        # Where one handler works at a time, the oldest go first: all are in order, whatever their keys.
-        self._key: Key = key or key_of if concurrency > 1 else id
+        # Where one handler works at a time, all are in order, whatever their keys.
+        self._key: Key | None = (key or key_of) if concurrency > 1 else None
         self._batch = batch
         self._max_wait = max_wait
         self._size = WINDOW * concurrency * batch
@@ -202,11 +202,13 @@ class Workers:
         for slot in self._window.add(run):
             if run.unreadable is not None:
                 self._spawn(self._refuse(slot, run.unreadable))
-                continue
-            try:
-                self._window.queue(slot, self._key(slot.event))
-            except Exception as error:  # of the key's function, or a key that cannot be hashed
-                self._spawn(self._refuse(slot, error))
+            elif self._key is None:
+                self._window.queue_in_turn(slot)
+            else:
+                try:
+                    self._window.queue(slot, self._key(slot.event))
+                except Exception as error:  # of the key's function, or a key that cannot be hashed
+                    self._spawn(self._refuse(slot, error))
         self._engage()
 
     async def _refuse(self, slot: Slot, error: Exception) -> None:

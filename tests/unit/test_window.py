@@ -115,6 +115,19 @@ def test_events_of_one_key_go_one_after_another() -> None:
     assert window.take(1) == [second]
 
 
+def test_where_all_go_in_turn_no_key_is_needed_and_none_waits_for_another() -> None:
+    window = Window(100)
+    slots = window.add(Track().run("eee"))
+    for slot in slots:
+        window.queue_in_turn(slot)
+    assert window.available == 3
+    assert [window.take(2), window.take(2), window.take(2)] == [slots[:2], slots[2:], []]
+    assert (window.available, window.in_flight) == (0, 3)
+    assert window.finish(slots[1:]) == 2
+    window.release(slots[1:])
+    assert (window.room, window.in_flight) == (97, 1)
+
+
 def test_the_oldest_that_may_go_goes_first() -> None:
     window = Window(100)
     first, second, third, fourth = queued(window, Track().run("eeee"), "aabc")
