@@ -64,6 +64,22 @@ async def test_with_each_and_handlers_that_await_there_is_a_commit_an_event(
         assert 200 <= await commits(client) - before <= 205 + asked
 
 
+async def test_in_a_row_of_commits_most_have_no_answer(server: RedisServer, client: Redis) -> None:
+    async def silenced() -> int:
+        stats = await client.info("commandstats")
+        # Redis 6.2 counts no subcommands.
+        return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("client", "client|reply"))
+
+    ids = await append(client, *things(2000))
+    async with subscriber(server) as consumer:
+        before = await silenced()
+        task = asyncio.create_task(consumer.run(lambda event: asyncio.sleep(0)))
+        await until_stored(client, ids[-1])
+        task.cancel()
+        await asyncio.wait([task])
+        assert 1000 < await silenced() - before < 2000
+
+
 async def test_with_each_and_handlers_that_do_not_await_commits_are_shared(
     server: RedisServer, client: Redis
 ) -> None:
