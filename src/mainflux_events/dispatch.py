@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeAlias
 
-from .errors import ConfigError, HandlerFailed
+from .errors import AlreadyHandled, ConfigError, HandlerFailed, LeaseLost
 from .events import Event
 from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
@@ -64,6 +64,7 @@ class Dispatch:
         Raises:
             HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
+            LeaseLost: somebody else has moved the cursor.
         """
         retry = self._retry
         waits: Waits | None = None
@@ -101,6 +102,10 @@ class Dispatch:
             if task.cancelling() > cancelled_before:
                 raise
             return error  # something that the handler awaited was cancelled, not this subscriber
+        except AlreadyHandled as error:
+            logger.warning("already_handled: %s", error)
+        except LeaseLost:
+            raise  # this subscriber may not go on
         except Exception as error:
             return error
         return None
