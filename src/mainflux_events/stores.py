@@ -148,6 +148,7 @@ class CursorStore(ABC):
         Raises:
             AlreadyHandled: a transaction of this event was committed before.
             ValueError: the event is none of this subscriber.
+            RuntimeError: a later one was committed before it.
         """
         position = self._positions.get(event.stream)
         if position is None or not event.id:
@@ -155,8 +156,13 @@ class CursorStore(ABC):
         async with self._lock:
             if position.known is None:
                 raise NotStarted(f"the subscriber {position.name!r}")
-            if padded(event.id) <= padded(position.known):
+            if event.id == position.known:
                 raise AlreadyHandled(event.stream, event.id)
+            if padded(event.id) < padded(position.known):
+                raise RuntimeError(
+                    f"transaction: entry {position.known} of {event.stream!r} was committed before {event.id}, which "
+                    "is done with by that: handle one event, or batch, at a time"
+                )
             yield Move(position, event.id)
             position.moved(event.id)
 

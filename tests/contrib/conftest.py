@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from databases import _postgresql, database, engine
+from databases import postgres_directory, database, engine
 
-__all__ = ["_postgresql", "database", "engine"]
+__all__ = ["postgres_directory", "database", "engine"]

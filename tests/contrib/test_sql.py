@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
@@ -189,6 +192,19 @@ async def test_a_second_transaction_of_an_event_is_refused(
         with pytest.raises(AlreadyHandled, match=f"entry {only} of 'things' was handled in a transaction"):
             await ledger.note(event)
     assert await ledger.effects() == ["t1"]
+
+
+async def test_an_event_before_the_one_that_was_committed_last_is_no_event_that_was_handled(
+    server: RedisServer, client: Redis, engine: AsyncEngine
+) -> None:
+    ledger = Ledger(server, engine)
+    await create(ledger)
+    await append(client, "t1", "t2")
+    async with ledger.subscriber as subscriber:
+        first, second = await anext(subscriber), await anext(subscriber)
+        await ledger.note(second)
+        with pytest.raises(RuntimeError, match="one event, or batch, at a time"):
+            await ledger.note(first)
 
 
 async def test_a_session_of_the_orm_can_be_part_of_it(
@@ -482,3 +498,37 @@ async def test_what_is_no_id_in_the_table_is_told_at_the_start(
 def test_what_is_no_engine_is_refused() -> None:
     with pytest.raises(ConfigError, match="^engine: what create_async_engine gives is wanted, not str"):
         SqlCursors("sqlite://")  # type: ignore[arg-type]
+
+
+# --- the page ---
+
+
+async def test_the_other_store_of_the_page_moves_its_cursors_in_transactions_too(
+    server: RedisServer, client: Redis, postgres_directory: str
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "databases.md").read_text()
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1], names)
+    things = ["t1", "t2", "t3"]
+    *_, last = await append(client, *things)
+    async with asyncpg.create_pool(host=postgres_directory, user="postgres", database="postgres") as pool:
+        await pool.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await pool.execute(
+            "CREATE TABLE cursors (name text, stream text, id text, PRIMARY KEY (name, stream))"
+        )
+        await pool.execute("CREATE TABLE effects (thing text)")
+        stores = [names["Shelf"](pool), names["Shelf"](pool)]
+        first, second = [
+            Subscriber(server.url, STREAM, "ledger", start="earliest", cursors=store) for store in stores
+        ]
+        async with first, second:
+            outdated = await anext(second)
+            for _ in things:
+                event = await anext(first)
+                async with stores[0].transaction(event) as connection:
+                    await connection.execute("INSERT INTO effects VALUES ($1)", thing(event))
+            with pytest.raises(LeaseLost):
+                async with stores[1].transaction(outdated):
+                    pass
+        assert [row["thing"] for row in await pool.fetch("SELECT thing FROM effects")] == things
+        assert await stores[0].load("ledger", STREAM) == last

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 from redis.asyncio import Redis
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from mainflux_events.testing import RedisServer
@@ -21,7 +22,7 @@ from .running import EXAMPLES
 STREAM = "example.payments"
 ACCOUNTS = ["ana", "bo", "cy"]
 PAYMENTS = 400
-LIVES = 3
+LIVES = {"sqlite": 2, "postgresql": 3}
 
 
 async def begin(redis_url: str, engine: AsyncEngine) -> asyncio.subprocess.Process:
@@ -35,9 +36,10 @@ async def begin(redis_url: str, engine: AsyncEngine) -> asyncio.subprocess.Proce
 
 async def booked(engine: AsyncEngine) -> dict[str, int]:
     async with engine.connect() as connection:
-        if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table("balances")):
-            return {}
-        rows = await connection.execute(sa.text("SELECT account, cents FROM balances"))
+        try:
+            rows = await connection.execute(sa.text("SELECT account, cents FROM balances"))
+        except DBAPIError:
+            return {}  # there is no such table yet
         return {account: cents for account, cents in rows}  # noqa: C416 - typed
 
 
@@ -55,7 +57,8 @@ async def test_killed_again_and_again_it_ends_with_the_exact_sums(
     await pipeline.execute()
 
     cut_short = 0
-    for _ in range(LIVES):
+    lives = LIVES[engine.dialect.name]
+    for _ in range(lives):
         before = sum((await booked(engine)).values())
         # So much of what is left is booked, and a moment more: then it dies in the midst of the next ones.
         enough = before + (paid.total() - before) * chance.uniform(0, 0.3)
@@ -71,7 +74,7 @@ async def test_killed_again_and_again_it_ends_with_the_exact_sums(
             process.kill()
             await process.wait()
         cut_short += sum((await booked(engine)).values()) < paid.total()
-    assert cut_short == LIVES, f"--fault-seed {seed}"
+    assert cut_short == lives, f"--fault-seed {seed}"
 
     process = await begin(server.url, engine)
 
