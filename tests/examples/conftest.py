@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from databases import postgres_directory, database, engine
+from databases import database, engine, postgres_directory
 
-__all__ = ["postgres_directory", "database", "engine"]
+__all__ = ["database", "engine", "postgres_directory"]
