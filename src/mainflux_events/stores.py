@@ -16,6 +16,7 @@ from types import MappingProxyType
 from .cursor import Cursor, padded
 from .errors import AlreadyHandled, ConfigError, LeaseLost, NotStarted
 from .events import Event
+from .link import Reply
 
 
 class Position(Cursor):
@@ -30,7 +31,6 @@ class Position(Cursor):
     def __init__(self, name: str, stream: str) -> None:
         super().__init__(name, stream)
         self.name: str = name
-        self.key: str = f"{name} of {stream}"
         self.known: str | None = None
         self.lost: Callable[[str], None] | None = None
         # What may be stored, for nobody has answered.
@@ -44,6 +44,10 @@ class Position(Cursor):
     def go_back(self, id: str) -> None:
         self._handled = id.encode()
         self._goes_back = True
+
+    def is_behind(self, reply: Reply) -> bool:
+        found = reply.decode("ascii", "replace") if isinstance(reply, bytes) else None
+        return found is not None and found != self.known and found not in self._doubted
 
     @property
     def goes_back(self) -> bool:
@@ -127,6 +131,7 @@ class CursorStore(ABC):
 
     _positions: Mapping[str, Position] = MappingProxyType({})
     _lock: asyncio.Lock
+    _owner: object = None
 
     @abstractmethod
     async def load(self, name: str, stream: str) -> str | None:
@@ -167,13 +172,14 @@ class CursorStore(ABC):
             position.moved(event.id)
 
 
-def bound(store: CursorStore, name: str, streams: Iterable[str]) -> dict[str, Position]:
-    """The cursors of a subscriber, whose store this is from now on. ConfigError where it is another's already."""
+def bound(store: CursorStore, owner: object, name: str, streams: Iterable[str]) -> dict[str, Position]:
+    """Fresh cursors of a subscriber, whose store this is from now on. ConfigError where it is another's already."""
     if not isinstance(store, CursorStore):
         raise ConfigError(f"cursors: a CursorStore is wanted, such as SqlCursors, not {store!r}")
-    if store._positions:
+    if store._owner is None:
+        store._owner, store._lock = owner, asyncio.Lock()
+    elif store._owner is not owner:
         raise ConfigError("cursors: this store is used by another subscriber; make one for each")
-    store._lock = asyncio.Lock()
     positions = {stream: Position(name, stream) for stream in streams}
     store._positions = positions
     return positions

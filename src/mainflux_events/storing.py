@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn, TypeVar
@@ -30,6 +29,31 @@ from .stores import CursorStore, Position
 T = TypeVar("T")
 
 _TROUBLE: Final = (AccessRefused, ConfigError, Unreachable)
+
+
+async def asked(answer: Awaitable[T], patience: float) -> T:
+    """What a store answers, within so many seconds. Unreachable where it does not."""
+    try:
+        async with asyncio.timeout(patience):
+            return await answer
+    except EventsError:
+        raise
+    except Exception as error:
+        # Not what it says: that may be whom somebody tried to log in as.
+        raise Unreachable(f"the store of the cursors: {type(error).__name__} was raised") from error
+
+
+async def found(store: CursorStore, position: Position, patience: float) -> str | None:
+    """The stored cursor, None where there is none.
+
+    Raises:
+        CursorCorrupt: what is stored is no ID.
+        Unreachable: the store cannot be asked, at the moment.
+    """
+    id = await asked(store.load(position.name, position.stream), patience)
+    if id is not None and parse_id(id) is None:
+        raise CursorCorrupt(position.key, f"holds {id[:40]!r}, which is not the ID of an entry")
+    return id
 
 
 class Storer(Keeping[Position]):
@@ -83,7 +107,8 @@ class Storer(Keeping[Position]):
             CursorCorrupt: what is stored is no ID.
             Unreachable: the store cannot be asked, at the moment.
         """
-        return [await self._found(position) for position in cursors if isinstance(position, Position)]
+        async with self._store._lock:  # what a transaction of an earlier turn is about to commit, counts
+            return [await self._found(position) for position in cursors if isinstance(position, Position)]
 
     async def first(self, cursor: Cursor, id: str) -> str | None:
         """Store the first cursor. Where another subscriber of this name was quicker, gives what that has stored."""
@@ -101,20 +126,10 @@ class Storer(Keeping[Position]):
         raise Unreachable("a cursor is there, and is not")
 
     async def _found(self, position: Position) -> str | None:
-        id = await self._ask(self._store.load(position.name, position.stream))
-        if id is not None and parse_id(id) is None:
-            raise CursorCorrupt(position.key, f"holds {id[:40]!r}, which is not the ID of an entry")
-        return id
+        return await found(self._store, position, self._patience)
 
     async def _ask(self, answer: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._patience):
-                return await answer
-        except EventsError:
-            raise
-        except Exception as error:
-            # Not what it says: that may be whom somebody tried to log in as.
-            raise Unreachable(f"the store of the cursors: {type(error).__name__} was raised") from error
+        return await asked(answer, self._patience)
 
     # --- storing ---
 
@@ -125,7 +140,7 @@ class Storer(Keeping[Position]):
         """The stream is another one, and reading goes on behind this ID: store that, before anything is handled."""
         cursor.go_back(id)
         self._barred = True
-        self._gate.close()
+        self._gate.bar(True)
         self.write()
 
     def write(self) -> None:
@@ -146,7 +161,7 @@ class Storer(Keeping[Position]):
                     await self._try(position)
             if self._barred and not any(each.goes_back for each in self._store._positions.values()):
                 self._barred = False
-                self._gate.open(math.inf)
+                self._gate.bar(False)
             self._settle()
 
     async def _try(self, position: Position) -> None:

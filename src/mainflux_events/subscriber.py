@@ -19,14 +19,14 @@ from .errors import ConfigError, LeaseLost
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks
-from .link import Channel, Server
+from .link import Channel, Reply, Server
 from .notices import OnGap
 from .policies import Commit, DeadLetters, checked_dead_letters
 from .reader import Reader
 from .service import Connected
 from .sieve import OnUnknown
 from .stores import CursorStore, Position, bound
-from .storing import Storer
+from .storing import Storer, found
 from .tasks import conclude, end
 from .tenure import Tenure
 
@@ -92,11 +92,6 @@ class Subscriber(Consumer):
             raise ConfigError(f"exclusive: False, True or 'standby' is wanted, not {exclusive!r}")
         self._start = start
         self._commit_policy = commit
-        if cursors is not None and exclusive:
-            raise ConfigError(
-                "exclusive: that is for cursors in Redis; with `cursors`, of two readers of a name the one that is "
-                "behind is refused anyway"
-            )
         self._store = cursors
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
@@ -152,14 +147,24 @@ class Subscriber(Consumer):
             standby=standby,
             backoff=self._backoff,
             observers=self._observers,
+            stored=None if self._store is None else self._stored,
         )
+
+    async def _stored(self) -> dict[str, Reply]:
+        assert self._store is not None
+        replies: dict[str, Reply] = {}
+        for cursor in self._cursors.values():
+            assert isinstance(cursor, Position)
+            id = await found(self._store, cursor, self._patience)
+            replies[cursor.stream] = None if id is None else id.encode()
+        return replies
 
     def _present_cursors(self) -> Iterable[Cursor]:
         return self._cursors.values()
 
     def _new_cursors(self) -> Mapping[str, Cursor]:
         if self._store is not None:
-            return bound(self._store, self.name, self.streams)
+            return bound(self._store, self, self.name, self.streams)
         return {stream: Cursor(self.name, stream) for stream in self.streams}
 
     def _open(self) -> list[Reader]:
@@ -236,6 +241,7 @@ class Subscriber(Consumer):
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
         self._committers, self._keepers = {}, []
+        self._gate.bar(False)
         await end(self._tasks)
         self._intake.clear()  # of what came in the meantime
         await conclude([part.disconnect() for part in parts])

@@ -491,7 +491,7 @@ async def test_what_is_no_id_in_the_table_is_told_at_the_start(
     ledger = Ledger(server, engine)
     await create(ledger)
     assert await ledger.cursors.move("ledger", STREAM, None, "nonsense")
-    with pytest.raises(CursorCorrupt, match="'ledger of things' holds 'nonsense'"):
+    with pytest.raises(CursorCorrupt, match="'mainflux:cursor:ledger:things' holds 'nonsense'"):
         await ledger.subscriber.start()
 
 

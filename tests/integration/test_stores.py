@@ -18,6 +18,7 @@ from mainflux_events import (
     Event,
     Retry,
     Subscriber,
+    SubscriberBusy,
     ThingRemoved,
 )
 from mainflux_events.testing import RedisServer
@@ -123,7 +124,7 @@ async def test_a_store_that_fails_is_tried_again_and_that_is_told(server: RedisS
         await wait_until(lambda: recorder.of("reconnected"))
         assert store.stored == second
     told = recorder.of("cursor_not_saved")[0]
-    assert (told.stream, told.key) == (STREAM, "audit of things")
+    assert (told.stream, told.key) == (STREAM, "mainflux:cursor:audit:things")
     assert told.reason == "the store of the cursors: OSError was raised"
     assert [details.what for details in recorder.of("retrying")][:2] == ["commit", "commit"]
 
@@ -253,6 +254,73 @@ async def test_nothing_of_a_replaced_stream_is_handed_out_before_the_cursor_is_b
     assert store.moves[-2:] == [(last.id, "0-0"), ("0-0", "1-0")]
 
 
+# --- one reader of many ---
+
+
+async def test_one_that_stood_by_goes_on_behind_what_is_stored(server: RedisServer, client: Redis) -> None:
+    shelf = Shelf()
+    stores = [Store(shelf), Store(shelf)]
+    await append(client, "t1", "t2", "t3")
+    (first, _), (second, recorder) = [subscriber_of(server, store, exclusive="standby") for store in stores]
+    async with first, second:
+        for _ in range(2):
+            async with stores[0].transaction(await anext(first)):
+                pass
+        assert first.active
+        assert not second.active
+        await first.aclose()
+        event = await anext(second)
+        assert thing(event) == "t3"
+        async with stores[1].transaction(event):
+            pass
+    assert stores[0].stored == event.id
+    assert recorder.of("lease_lost") == []
+
+
+async def test_a_second_reader_is_refused_where_there_is_to_be_one(server: RedisServer) -> None:
+    shelf = Shelf()
+    first, _ = subscriber_of(server, Store(shelf), exclusive=True)
+    second, _ = subscriber_of(server, Store(shelf), exclusive=True)
+    async with first:
+        with pytest.raises(SubscriberBusy):
+            await second.start()
+
+
+async def test_one_whose_lease_was_taken_goes_on_behind_what_the_other_one_did(
+    server: RedisServer, client: Redis
+) -> None:
+    store = Store()
+    first, second, third = await append(client, "t1", "t2", "t3")
+    subscriber, recorder = subscriber_of(server, store, exclusive="standby")
+    async with subscriber:
+        async with store.transaction(await anext(subscriber)):
+            pass
+        [lease] = await client.keys("mainflux:lease:*")
+        await client.set(lease, "another", px=1500)
+        await wait_until(lambda: recorder.of("lease_lost"))
+        store.shelf.ids["audit", STREAM] = second
+        event = await anext(subscriber)
+        assert thing(event) == "t3"
+        async with store.transaction(event):
+            pass
+    assert [(lost.found, lost.stopped) for lost in recorder.of("lease_lost")] == [(first, True)]
+    assert store.stored == third
+
+
+async def test_an_outage_alone_ends_no_turn(server: RedisServer, client: Redis) -> None:
+    store = Store()
+    await append(client, "t1", "t2")
+    subscriber, recorder = subscriber_of(server, store, exclusive="standby")
+    async with subscriber:
+        async with store.transaction(await anext(subscriber)):
+            pass
+        asked = store.asked
+        await client.delete(*await client.keys("mainflux:lease:*"))
+        await wait_until(lambda: store.asked > asked, what="it has looked at what is stored")
+        assert thing(await anext(subscriber)) == "t2"
+    assert recorder.of("lease_lost") == []
+
+
 # --- what cannot be ---
 
 
@@ -263,16 +331,10 @@ async def test_a_store_is_that_of_one_subscriber(server: RedisServer) -> None:
         subscriber_of(server, store)
 
 
-@pytest.mark.parametrize("rubbish", ["sqlite://", 5, Store, object()], ids=repr)
+@pytest.mark.parametrize("rubbish", ["sqlite://", 5, Store], ids=["a URL", "a number", "a class"])
 def test_what_is_no_store_is_refused(rubbish: object, server: RedisServer) -> None:
     with pytest.raises(ConfigError, match="^cursors: a CursorStore is wanted"):
         subscriber_of(server, rubbish)
-
-
-@pytest.mark.parametrize("exclusive", [True, "standby"])
-async def test_exclusive_is_for_cursors_in_redis(exclusive: object, server: RedisServer) -> None:
-    with pytest.raises(ConfigError, match="^exclusive: that is for cursors in Redis"):
-        subscriber_of(server, Store(), exclusive=exclusive)
 
 
 async def test_a_transaction_before_the_start_is_refused(server: RedisServer) -> None:
