@@ -123,7 +123,7 @@ class Subscriber(Consumer):
     def _check_run(self, concurrency: int) -> None:
         if self._store is not None and concurrency != 1:
             raise ConfigError(
-                "concurrency: with `cursors` one event is handled after another, for each transaction passes all before "
+                "concurrency: with `cursors` one event is handled after another, as each transaction passes all before "
                 "it; batch has several in one"
             )
 
