@@ -182,6 +182,27 @@ async def test_a_transaction_that_was_committed_and_not_answered_is_not_done_aga
     assert ledger.subscriber.stats.given_up == 0
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+async def test_a_connection_that_ends_within_a_transaction_costs_an_attempt_and_no_effect(
+    server: RedisServer, client: Redis, engine: AsyncEngine
+) -> None:
+    ledger = Ledger(server, engine)
+    await append(client, "t1", "t2")
+
+    async def handle(event: Event) -> None:
+        async with ledger.cursors.transaction(event) as connection:
+            await note(connection, event)
+            if not ledger.recorder.of("handler_failed"):
+                backend = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+                async with engine.connect() as another:
+                    await another.execute(sa.text(f"SELECT pg_terminate_backend({backend})"))
+
+    async with ledger.running(handle):
+        await wait_until(lambda: ledger.has("t1", "t2"))
+    assert len(ledger.recorder.of("handler_failed")) == 1
+    assert ledger.recorder.of("lease_lost") == []
+
+
 async def test_a_second_transaction_of_an_event_is_refused(
     server: RedisServer, client: Redis, engine: AsyncEngine
 ) -> None:
