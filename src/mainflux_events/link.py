@@ -107,9 +107,8 @@ class Link:
             if not pool.is_master:
                 raise ConfigError("redis: a client for replicas cannot write: use Sentinel.master_for")
             manager: Any = pool.sentinel_manager
-            if (
-                type(manager).discover_master is Sentinel.discover_master
-            ):  # else somebody has a way of his own
+            # Somebody's own way to find the master, as behind a NAT, is left alone.
+            if type(manager).discover_master is Sentinel.discover_master:
                 manager = _Sentinels(manager, self._settings, self._timeout)
             return SentinelConnectionPool(  # type: ignore[no-untyped-call]
                 pool.service_name, manager, connection_class=pool.connection_class, **settings
