@@ -85,7 +85,7 @@ class Mark(msgspec.Struct, frozen=True):
     Attributes:
         batch: in which batch it was the last one, from 1.
         id, digest: the entry's, and of its fields.
-        passed, exact: how many entries were added up to it, as in `Place`.
+        passed, exact: what the place had counted up to it.
     """
 
     batch: int
@@ -134,7 +134,7 @@ class Place:
         self._at: Id = _ZERO
         # Up to here nothing is missing: the place, or the entry that was next when reading began.
         self._clear: Id = _ZERO
-        # How many entries were ever added up to there: so many, or at least so many.
+        # How many entries were ever added up to there, or are known to be gone from behind it: so many, or at least.
         self._passed = 0
         self._exact = False
         self._seen = Extent(0, None, _ZERO, None, None, _ZERO)
@@ -150,9 +150,8 @@ class Place:
             self._passed, self._exact = extent.added or 0, self._at == extent.last
         elif not extent.reaches(self._at):
             self._clear = extent.first or extent.last
-            self._exact = extent.first is None or extent.deleted < extent.first
-            self._passed = (removed or 0) if self._exact else 0
-        elif removed is not None and extent.deleted <= self._at:
+            self._passed, self._exact = removed or 0, True
+        elif removed is not None:
             self._passed = removed + 1
 
     def resume(self, id: str) -> None:
@@ -256,7 +255,7 @@ class Place:
             if not (self._exact and undeleted):
                 self._exact = False
                 if undeleted:
-                    passed = max(passed, removed + len(entries) + extent.reaches(self._at))
+                    passed = max(passed, removed + 1 + len(entries))
         else:
             trimmed = _trimmed(entries, extent)
             if extent.first is not None and trimmed < len(entries) and extent.deleted < extent.first:

@@ -381,12 +381,24 @@ def test_where_a_commit_on_the_way_was_refused_the_cursor_goes_back_from_what_is
     assert expected(cursor.commit(by_text=False)) == b"8-0"
 
 
+def test_a_cursor_that_could_not_go_back_at_once_goes_back_later() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    cursor.answered(None)
+    cursor.answered(Refusal("OOM command not allowed"))
+    assert cursor.due
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
+
+
 def test_a_cursor_goes_back_over_a_lost_connection() -> None:
     cursor = attached("8-0")
     sent(cursor, "9-0")
     cursor.go_back("0-0")
     cursor.commit(by_text=False)
     assert cursor.reattach("9-0") is None
+    assert cursor.due
     assert expected(cursor.commit(by_text=False)) == b"9-0"
 
 

@@ -198,6 +198,25 @@ def test_from_the_middle_of_a_stream_on_what_is_known_to_be_before_is_no_part_of
     assert place.follow(entries(12), extent(12, 20, 9, 20)) == gap(6, 12, 11 - 3 - 1 - 1, False)
 
 
+def test_from_the_middle_of_a_stream_on_a_new_subscription_knows_that_too() -> None:
+    place = begun("5-0", extent(4, 20, 17, 20))
+    assert place.follow(entries(12), extent(12, 20, 9, 20)) == gap(5, 12, 11 - 3 - 1, False)
+
+
+def test_what_was_deleted_before_a_subscription_began_is_no_part_of_a_count() -> None:
+    place = begun(FIRST, extent(5, 9, 4, 9, deleted=7))
+    assert place.follow(entries(8), extent(8, 9, 2, 9, deleted=7)) == gap(0, 8, 2, True)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_what_came_before_a_beginning_that_is_ahead_of_the_stream_makes_a_count_a_bound(looked: bool) -> None:
+    place = begun("9-0", extent(1, 5, 5, 5))
+    if looked:
+        place.follow([], extent(1, 5, 5, 5))
+    # Of 6-0 and 10-0, which are gone, the first is before the beginning.
+    assert place.follow(entries(11), extent(11, 11, 1, 8)) == gap(9, 11, 2, False)
+
+
 def test_a_gap_is_counted_when_what_was_read_is_partly_gone_already() -> None:
     assert caught_up().follow(entries(8, 9, 10), extent(10, 12, 3, 12)) == gap(5, 8, 2, True)
 
@@ -213,6 +232,12 @@ def test_where_nothing_but_what_was_read_is_gone_there_is_no_gap() -> None:
     place = caught_up()
     assert place.follow(entries(6, 7), extent(None, 7, 0, 7)) is None
     assert place.follow(entries(10), extent(10, 10, 1, 10)) == gap(7, 10, 2, True)
+
+
+def test_where_what_was_read_is_gone_and_nothing_else_the_count_goes_on() -> None:
+    place = caught_up()
+    assert place.follow(entries(6, 7), extent(8, 8, 1, 8)) is None
+    assert place.follow(entries(11), extent(11, 20, 10, 20)) == gap(7, 11, 3, True)
 
 
 def test_what_was_deleted_behind_a_gap_makes_it_a_bound() -> None:
@@ -258,6 +283,12 @@ def test_a_stream_whose_ids_or_counts_ran_backwards_is_another_one(said: Extent)
 def test_a_stream_of_which_fewer_are_gone_than_were_is_another_one() -> None:
     place = begun("7-0", extent(5, 9, 5, 9))
     assert place.broken(extent(6, 12, 9, 12))
+
+
+def test_a_stream_to_which_fewer_were_added_than_were_is_another_one() -> None:
+    place = resumed("3-0")
+    place.follow([], extent(1, 10, 10, 10))
+    assert place.broken(extent(20, 24, 5, 5))
 
 
 def test_a_stream_that_ends_before_what_was_seen_of_it_is_another_one() -> None:
