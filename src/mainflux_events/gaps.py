@@ -217,6 +217,9 @@ class Place:
             self.read += len(entries)
             self._move(id.decode())
             self._remember(fields)
+            if extent.removed is not None and not extent.reaches(self._at):
+                # All that was read is gone already. What is missing up to what is there now was told in front of it.
+                self._clear = extent.first or extent.last
         return gap
 
     def _remember(self, fields: list[bytes]) -> None:
@@ -234,9 +237,12 @@ class Place:
         missed = extent.removed - self._passed - trimmed
         if missed <= 0:
             return None
-        # Where all that was just read is gone too, others may be gone that are behind it, and so are deleted ones.
-        exact = self._exact and trimmed < len(entries) and extent.deleted < number(next)
-        return GapDetails(stream, after, next, missed, exact)
+        behind = number(next)
+        if trimmed == len(entries):
+            # Others may be gone that are behind what was read, so the gap reaches to what is there now, or will be.
+            behind = extent.first or (extent.last[0], extent.last[1] + 1)
+        exact = self._exact and extent.deleted < behind
+        return GapDetails(stream, after, f"{behind[0]}-{behind[1]}", missed, exact)
 
     def _count(self, entries: list[Any], extent: Extent, reached: bool) -> None:
         """How many entries were added up to the last of these."""
@@ -257,11 +263,10 @@ class Place:
                 if undeleted:
                     passed = max(passed, removed + 1 + len(entries))
         else:
-            trimmed = _trimmed(entries, extent)
-            if extent.first is not None and trimmed < len(entries) and extent.deleted < extent.first:
-                passed, self._exact = removed + len(entries) - trimmed, True
-            else:
-                self._exact = self._exact and undeleted and passed == removed
+            # All that is gone is before what is there, unless it was deleted out of the middle.
+            self._exact = extent.first is None or extent.deleted < extent.first
+            if self._exact:
+                passed = removed + len(entries) - _trimmed(entries, extent)
         self._passed = passed
 
     # --- lag ---
