@@ -53,9 +53,23 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests on the interpreter that runs nox."""
+    """All tests on the interpreter that runs nox, on every core: each worker has servers of its own."""
     install_for_tests(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """The tests of faults alone; `-- --fault-seed N` for the random ones of that seed."""
+    install_for_tests(session)
+    session.run("pytest", "tests/faults", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Random faults for as long as one likes: `-- --seconds N --seed S`."""
+    install_for_tests(session)
+    session.run("python", "-m", "faults.soak", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session(python=PYTHONS)

@@ -69,10 +69,12 @@ class Bench:
         """Remove all data."""
         await self.server.command("FLUSHALL", "SYNC", timeout=60)
 
-    async def clear_cursors(self) -> None:
-        """Remove the stored cursors, and leave the streams."""
+    async def clear_positions(self, stream: str) -> None:
+        """Remove the stored cursors and a stream's groups, and leave the streams."""
         for key in await self.server.command("KEYS", "mainflux:cursor:*"):
             await self.server.command("DEL", key)
+        for group in await self.server.command("XINFO", "GROUPS", stream):
+            await self.server.command("XGROUP", "DESTROY", stream, group[1])
 
     async def server_cpu(self) -> float:
         """Seconds of CPU that the server has used so far."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from faults.proxy import proxy_to
 from mainflux_events.testing import RedisServer, find_redis_server, redis_server
 from support import wait_until
 
@@ -64,26 +64,5 @@ async def sentinel(master: RedisServer, directory: Path, name: str = "events") -
 @contextlib.asynccontextmanager
 async def tls_in_front_of(server: RedisServer, context: ssl.SSLContext) -> AsyncIterator[int]:
     """Terminate TLS on a port of 127.0.0.1, and pass on what is inside. (Not every redis-server can do TLS.)"""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            assert server.socket is not None
-            inner_reader, inner_writer = await asyncio.open_unix_connection(server.socket)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(pump(reader, inner_writer))
-                group.create_task(pump(inner_reader, writer))
-        except OSError:
-            writer.close()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
+    async with proxy_to(server, tls=context) as proxy:
+        yield proxy.port

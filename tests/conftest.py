@@ -15,6 +15,10 @@ settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-seed", type=int, help="the seed of the random faults, of one run")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def _shared_server() -> AsyncIterator[RedisServer]:
     async with redis_server() as server:

@@ -36,6 +36,11 @@ async def wait_until(
         await asyncio.sleep(0.002)
 
 
+def background_tasks() -> list[str]:
+    """The names of this package's tasks that run."""
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("mainflux_events")]
+
+
 async def restart_with_much_to_load(server: RedisServer) -> None:
     """Restart a server that `LOADS_SLOWLY`, and return when it refuses what it is asked: for another second."""
     # It looks at its clients after every two megabytes: a setting in later servers, but not in 6.2.

@@ -17,6 +17,8 @@ VARIANTS = {
     "each": ("mainflux-events, Commit.each()", {"commit": "each"}),
     "every, awaiting": ("Commit.every(), handlers await", {"handler": "async"}),
     "each, awaiting": ("Commit.each(), handlers await", {"commit": "each", "handler": "async"}),
+    "group, every": ("GroupSubscriber, Commit.every()", {"group": True}),
+    "group, each": ("GroupSubscriber, Commit.each()", {"group": True, "commit": "each"}),
     "run": ("run(handler), Commit.each()", {"commit": "each", "by": "run"}),
 }
 
@@ -27,6 +29,8 @@ BARS = (
     ("every", "faststream_batch", None, None),
     ("each", "every", 0.8, 0.95),
     ("each, awaiting", "every, awaiting", 0.5, 0.7),
+    ("group, every", "every", 0.5, None),
+    ("group, each", "each", 0.5, None),
     ("run", "each", None, None),
 )
 
@@ -38,7 +42,7 @@ async def run(bench: Bench, record: Record) -> None:
     speeds |= {name: Speed(import_module(f"benchmarks.rivals.{name}").TITLE) for name in RIVALS}
     for _ in range(effort.rounds):
         for name, speed in speeds.items():
-            await bench.clear_cursors()
+            await bench.clear_positions(STREAM)
             before = await bench.server_cpu()
             speed.takes.append(_one(bench, name, effort.events))
             speed.server_cpu.append(await bench.server_cpu() - before)

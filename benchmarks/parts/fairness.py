@@ -34,7 +34,7 @@ async def run(bench: Bench, record: Record) -> None:
     large = {"stream": f"{STREAM}.10kB", "count": count // 10}
     bench.run(Taken, sized.__name__, "fill_sized", size=10_000, **(common | large))
     for load, settings in LOADS.items():
-        await bench.clear_cursors()
+        await bench.clear_positions(STREAM)
         keywords = common | (large if "10 kB" in load else {}) | {"seconds": 0.5 if quick else 5.0} | settings
         late = bench.run(list[float], __name__, "lateness", **keywords)
         name = f"p99.9 lateness of a 1 ms sleep while {load}"

@@ -100,7 +100,7 @@ async def _fan_out(bench: Bench, record: Record, thin: slice, count: int) -> Non
     bench.run(Taken, SIZED, "fill_sized", url=bench.url, stream=STREAM, count=count)
     points = []
     for number in SUBSCRIBERS[thin]:
-        await bench.clear_cursors()
+        await bench.clear_positions(STREAM)
         each = max(1000, count // number)
         taken = bench.run(Taken, __name__, "subscribers", url=bench.url, number=number, count=each)
         points.append((number, taken.events / taken.seconds))

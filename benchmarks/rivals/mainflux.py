@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from benchmarks.measure import Taken, measured
-from mainflux_events import Commit, Event, Publisher, Subscriber
+from mainflux_events import Commit, Event, GroupSubscriber, Publisher, Subscriber
 
 TITLE = "mainflux-events"
 SHARE = 1.0
@@ -26,12 +26,18 @@ async def publish(url: str, stream: str, events: Iterable[Event], idempotent: bo
 
 
 async def consume(
-    url: str, stream: str, count: int, commit: str = "every", handler: str = "sync", by: str = "loop"
+    url: str,
+    stream: str,
+    count: int,
+    commit: str = "every",
+    handler: str = "sync",
+    by: str = "loop",
+    group: bool = False,
 ) -> Taken:
     """By the loop over the events, or by `run` with a handler; either awaits nothing or one turn of the loop."""
     seen = Seen(count)
     with measured(count) as taken:
-        async with Subscriber(
+        async with (GroupSubscriber if group else Subscriber)(
             url, stream, "benchmark", start="earliest", commit=COMMITS[commit]
         ) as subscriber:
             if by == "run":

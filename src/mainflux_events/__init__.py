@@ -26,20 +26,25 @@ from .errors import (
     CursorCorrupt,
     DeadLetterLimitReached,
     DecodeError,
+    DeliveredTooOften,
     EmptyName,
     EmptyStream,
     EncodeError,
     EventsError,
     HandlerFailed,
+    LeaseLost,
     NotStarted,
     PublisherClosed,
     StreamGap,
     StreamReset,
+    SubscriberBusy,
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
+from .group import GroupSubscriber
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
+from .pending import Pending
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
 from .redriving import Redriven, redrive
@@ -61,19 +66,23 @@ __all__ = [
     "DeadLetterLimitReached",
     "DeadLetters",
     "DecodeError",
+    "DeliveredTooOften",
     "EmptyName",
     "EmptyStream",
     "EncodeError",
     "Event",
     "EventsError",
     "GroupRemoved",
+    "GroupSubscriber",
     "HandlerFailed",
     "Hooks",
     "Identity",
     "Lag",
+    "LeaseLost",
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
+    "Pending",
     "ProfileConfig",
     "ProfileCreated",
     "ProfileRemoved",
@@ -86,6 +95,7 @@ __all__ = [
     "StreamGap",
     "StreamReset",
     "Subscriber",
+    "SubscriberBusy",
     "SubscriberStats",
     "ThingCreated",
     "ThingGroupAndProfileUpdated",

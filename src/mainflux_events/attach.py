@@ -33,10 +33,9 @@ async def attach(
     places = [place for place in places if not place.id]
     cursors = [place.cursor for place in places]
     extents = await _extents(cursors, reading, where)
-    stored = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
-    for place, cursor, extent, reply in zip(places, cursors, extents, stored, strict=True):
-        _refuse_access(reply, where, f"GET on {cursor.key!r}")
-        id = stored_cursor(cursor.key, reply)
+    stored = await _stored(cursors, storing, where)
+    for place, cursor, extent, found in zip(places, cursors, extents, stored, strict=True):
+        id = found
         if id is None:
             begins = resolve_start(start, extent.last_id, datetime.now(UTC))
             id = await _store_first(cursor, begins, storing, where)
@@ -49,6 +48,20 @@ async def attach(
             _refuse_access(again, where, _storing(cursor))
         cursor.attach(id)
         place.resume(id)
+
+
+async def look(cursors: Sequence[Cursor], reading: Channel, storing: Channel, where: str) -> None:
+    """For those who do not read yet: whether they could. Nothing is changed. Raises what `attach` does."""
+    await _extents(cursors, reading, where)
+    await _stored(cursors, storing, where)
+
+
+async def _stored(cursors: Sequence[Cursor], storing: Channel, where: str) -> list[str | None]:
+    """The stored cursors, None where there is none."""
+    replies = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
+    for cursor, reply in zip(cursors, replies, strict=True):
+        _refuse_access(reply, where, f"GET on {cursor.key!r}")
+    return [stored_cursor(cursor.key, reply) for cursor, reply in zip(cursors, replies, strict=True)]
 
 
 async def ask_lag(place: Place, link: Link, patience: float) -> Lag:

@@ -21,6 +21,9 @@ from .resp import Append, Heads, command
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
+# In place of what a Redis server would say.
+NONSENSE: Final = Refusal("NONSENSE the server sent what is no answer to a batch")
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """What became of the oldest events of a batch; what is not named here is to be sent again.
@@ -41,15 +44,19 @@ class Verdict(msgspec.Struct, frozen=True):
 class Appender(ABC):
     """One way to append batches: what to send, and what the replies mean. It waits for nothing.
 
-    Attributes:
+    Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
-        epochs: how often something that it keeps at the server had to be begun anew.
     """
 
-    heads: Heads
-    rights: str
-    epochs: int = 0
+    def __init__(self, heads: Heads, rights: str) -> None:
+        self.heads: Heads = heads
+        self.rights: str = rights
+
+    @property
+    def epochs(self) -> int:
+        """How often what it keeps at the server had to be begun anew."""
+        return 0
 
     @property
     def in_doubt(self) -> bool:
@@ -61,9 +68,9 @@ class Appender(ABC):
 
     @abstractmethod
     def probe(self) -> tuple[bytes, Sequence[str]]:
-        """Commands that append nothing and are refused where rights are missing, and what each of them is called.
+        """Commands that append nothing and are refused where rights are missing; and what each is, and on which key.
 
-        Those without a name are refused in any case.
+        Those that are refused in any case have no name.
         """
 
     @abstractmethod
@@ -84,15 +91,15 @@ class Transactions(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None) -> None:
-        self.heads = Append(stream, max_len)
-        self.rights = "+xadd +multi +exec on the stream's key"
+        super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
         self._stream = stream
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
         # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
         xadd = command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
-        return _MULTI + xadd + command("XADD") + _EXEC, ("MULTI", "XADD", "", "EXEC")
+        on = f"on {self._stream!r}"
+        return _MULTI + xadd + command("XADD") + _EXEC, (f"MULTI {on}", f"XADD {on}", "", f"EXEC {on}")
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         if len(batch) == 1:
@@ -102,8 +109,9 @@ class Transactions(Appender):
     def verdict(self, events: int, replies: Sequence[Reply]) -> Verdict:
         if events == 1:
             return _applied(replies)
-        if len(replies) == events + 2 and isinstance(executed := replies[-1], list):
-            return _applied(executed)
+        complete = len(replies) == events + 2
+        if complete and isinstance(executed := replies[-1], list):
+            return _applied(executed) if len(executed) == events else Verdict((), NONSENSE)
         if replies and isinstance(replies[0], Refusal):
             # No transaction was begun, so each event was applied or refused by itself.
             return _applied(replies[1 : events + 1]) if len(replies) > 1 else Verdict((), replies[0])
@@ -112,7 +120,7 @@ class Transactions(Appender):
             if isinstance(reply, Refusal):
                 poisoned = place < events and reply.outlook is Outlook.VALUE
                 return Verdict((), reply, place if poisoned else None)
-        return Verdict(())
+        return Verdict((), NONSENSE if complete else None)
 
 
 def _applied(results: Sequence[Reply]) -> Verdict:
@@ -120,6 +128,7 @@ def _applied(results: Sequence[Reply]) -> Verdict:
     for result in results:
         if isinstance(result, Refusal):
             return Verdict(ids, result, len(ids) if result.outlook is Outlook.VALUE else None)
-        assert isinstance(result, bytes)
+        if not isinstance(result, bytes):
+            return Verdict(ids, NONSENSE)
         ids.append(result)
     return Verdict(ids)

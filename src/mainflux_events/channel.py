@@ -181,6 +181,8 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._reason = str(exc) or type(exc).__name__
+        if self._exchanges and isinstance(last := (self._exchanges[0].replies or [None])[-1], Refusal):
+            self._reason += f", after it had said: {last.text}"  # which may be why
         for timer in (self._watch, self._listening):
             if timer is not None:
                 timer.cancel()

@@ -12,19 +12,23 @@ from abc import abstractmethod
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from time import monotonic
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 import anyio
 from anyio.abc import TaskStatus
 
 from .dispatch import Dispatch, Handler, OnFailure
-from .errors import EventsError, NotStarted, StreamGap, StreamReset
+from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
+from .gate import Gate
 from .hooks import Hooks, Observers, logger
-from .intake import Intake, Keeper, Run
-from .lifecycle import Lifecycle
+from .intake import Fenced, Intake, Keeper, Run
+from .iteration import Iteration
+from .keeping import Keeping
+from .link import Server
 from .notices import Notices, OnGap
-from .policies import DeadLetters, Retry
+from .policies import DeadLetters, Retry, instance
+from .service import Connected, Service
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
 from .writer import DeadLetterWriter
@@ -34,31 +38,11 @@ TURN_EVENTS: Final = 64
 TURN_SECONDS: Final = 0.001
 
 
-class Iteration(AsyncIterator[Event]):
-    """One loop over events. That it is left shows in its end, which a weak reference tells of.
-
-    A step that is cancelled does not end the loop, as it would end a generator.
-    """
-
-    __slots__ = ("__weakref__", "_consumer")
-
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-
-    async def __anext__(self) -> Event:
-        consumer = self._consumer
-        place = consumer._place
-        if place < consumer._stop and not consumer._keeper.turned and monotonic() < consumer._turn_due:
-            consumer._place = place + 1
-            return consumer._events[place]
-        return await consumer._advance()
-
-
-class Consumer(Lifecycle):
+class Consumer(Service):
     """The face of subscribers.
 
     Args:
-        what: which one, for messages.
+        what, name, redis: as of `Service`.
         actions: the classes to decode; None means all that are known.
         on_unknown: what becomes of an operation that no class is known for.
         hooks: who is told.
@@ -69,19 +53,20 @@ class Consumer(Lifecycle):
     def __init__(
         self,
         what: str,
+        name: str,
+        redis: Server,
         actions: Iterable[type[Action]] | None,
         on_unknown: OnUnknown,
         hooks: Hooks | Iterable[Hooks],
         dead_letters: DeadLetters | None = None,
         on_gap: OnGap = "report",
     ) -> None:
-        self._what = what
+        super().__init__(what, name, redis)
         self._observers = Observers(hooks)
         self._notices = Notices(on_gap, self._observers)
         self._sieve = Sieve(actions, on_unknown, self._observers, dead_letters is not None)
         self._intake = Intake(self._sieve)
-        self._state: Literal["new", "started", "closed"] = "new"
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gate = Gate()
         # The run that is being handed out: up to which place that is done, and up to which its keeper knows that they
         # are finished. The one before the place is in hand, unless the keeper knows of it. Nothing is handed out
         # without a closer look from `_stop` on, which is 0 while somebody waits.
@@ -95,9 +80,9 @@ class Consumer(Lifecycle):
         self._consumer: weakref.ref[Iteration] | None = None
         self._asking = False
         self._dispatch: Dispatch | None = None
-        self._dead_letters = dead_letters
-        # There is one as soon as it is started, where there are dead letters.
         self._writer: DeadLetterWriter | None = None
+        if dead_letters is not None:
+            self._writer = DeadLetterWriter(self._link, dead_letters, name, **self._settings())
 
     # --- consuming ---
 
@@ -116,7 +101,7 @@ class Consumer(Lifecycle):
         retry: Retry = Retry(),
         timeout: float | None = None,
         on_failure: OnFailure = "skip",
-        task_status: TaskStatus[Self] = anyio.TASK_STATUS_IGNORED,
+        task_status: TaskStatus[Any] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         """Call a handler for each event until cancelled or closed. Starts the subscriber, where that is not done.
 
@@ -141,7 +126,7 @@ class Consumer(Lifecycle):
             timeout=timeout,
             on_failure=on_failure,
             observers=self._observers,
-            bury=None if self._dead_letters is None else self._bury_in_hand,
+            bury=None if self._writer is None else self._bury_in_hand,
         )
         if self._state == "new":
             async with self:
@@ -177,9 +162,39 @@ class Consumer(Lifecycle):
             self._place -= 1
         return events
 
-    @abstractmethod
     def _left(self, _: object) -> None:
         """The loop was left: what is handled is to be stored, whatever the policy."""
+        for keeper in self._keepers:
+            keeper.store_soon()
+
+    async def commit(self, event: Event) -> None:
+        """Commit the event that was handed out last, without asking for the next; wait until that is stored.
+
+        Raises:
+            ValueError: it is another event.
+            TimeoutError: it is not stored yet. It will be tried further.
+        """
+        self._check_started()
+        instance("commit", event, Event)
+        self._settle_finished()
+        if self._in_hand:
+            last = self._events[self._place - 1]
+            if (last.id, last.stream) == (event.id, event.stream):
+                self._settle(self._place)
+        keeper = self._keeper_of(event)
+        if keeper is None:
+            raise ValueError("commit: this event is not the one that was handed out last")
+        try:
+            await keeper.flush(self._patience)
+        except TimeoutError:
+            raise TimeoutError(
+                f"commit: entry {event.id} of {event.stream!r} is not stored as handled after {self._patience:g} s; "
+                "it is tried further"
+            ) from None
+
+    @abstractmethod
+    def _keeper_of(self, event: Event) -> Keeping[Any] | None:
+        """Who stores that an event is handled; none where it is not, or not of this subscriber."""
 
     # --- one step ---
 
@@ -200,12 +215,17 @@ class Consumer(Lifecycle):
                 await self._turn()
             if self._state == "closed":
                 raise StopAsyncIteration
+            if self._turn_due > self._gate.until:
+                # Until the turn is due, events are handed out without another look at the gate.
+                await self._waiting(self._gate.news())
+                continue
             if self._place < len(self._events):
                 self._stop = len(self._events)
                 self._place += 1
                 return self._events[self._place - 1]
-            if self._unreadable is not None:
-                await self._waiting(self._bury(1, self._unreadable, 0))
+            if (error := self._unreadable) is not None:
+                attempts = error.deliveries if isinstance(error, DeliveredTooOften) else 0
+                await self._waiting(self._bury(1, error, attempts))
             elif not self._next_run():
                 waits = self._intake.inbox.empty()
                 if not await self._waiting(self._intake.refill()):
@@ -236,7 +256,7 @@ class Consumer(Lifecycle):
 
     @property
     def _unreadable(self) -> EventsError | None:
-        """Why the next entry does not decode, where it is to be dead-lettered."""
+        """Why the next entry cannot be handed out, where it is to be dead-lettered."""
         return None if self._run is None or self._kept else self._run.unreadable
 
     async def _bury_in_hand(self, event: Event, error: BaseException, attempts: int) -> None:
@@ -251,8 +271,10 @@ class Consumer(Lifecycle):
         entry = run.entries[run.passed + place - 1]
         try:
             buried = await self._writer.write(run.track, entry, error, attempts, run.keeper)
-        except TimeoutError:
+        except (TimeoutError, Fenced):
             return
+        if self._run is not run:
+            return  # it was abandoned meanwhile
         if not buried:
             self._given_up += 1
             id, stream = entry[0].decode(), run.track.stream
@@ -277,9 +299,10 @@ class Consumer(Lifecycle):
         finally:
             self._asking = False
 
-    @abstractmethod
     def _look_out(self) -> None:
         """Tell those who store that the event loop had its turn."""
+        for keeper in self._keepers:
+            keeper.look_out()
 
     def _settle(self, place: int) -> None:
         """The events up to this place are finished."""
@@ -288,6 +311,14 @@ class Consumer(Lifecycle):
         self._kept = place
         self._finished += place - begins
         run.keeper.finished(run.track, run.entries[run.passed + begins : run.passed + place])
+
+    def _abandon(self) -> None:
+        """Forget what was fetched, and the event in hand: it comes again."""
+        self._settle_finished()
+        self._run = None
+        self._events = []
+        self._place = self._kept = self._stop = 0
+        self._intake.clear()
 
     def _settle_finished(self) -> bool:
         """Those before the event in hand are finished. Gives whether there is one in hand."""
@@ -318,28 +349,37 @@ class Consumer(Lifecycle):
             resets=self._notices.resets,
         )
 
+    # --- life ---
+
+    def _settings(self) -> dict[str, Any]:
+        """What those who read and store have in common."""
+        return {"backoff": self._backoff, "patience": self._patience, "observers": self._observers}
+
+    async def _begin(self) -> None:
+        await super()._begin()
+        if self._writer is not None:
+            await self._writer.check()
+
+    async def _conclude(self) -> None:
+        if self._writer is not None:
+            self._writer.close(self._close_bound)
+            await self._writer.idle()
+        await super()._conclude()
+
+    def _connected(self) -> list[Connected]:
+        return [*super()._connected(), *([] if self._writer is None else [self._writer])]
+
+    def _fail(self, error: Exception) -> None:
+        self._intake.inbox.put_nowait(error)
+
     def _end(self) -> None:
-        """Nothing is handed out any more, and who waits is told."""
-        self._state = "closed"
         self._stop = 0
+        self._gate.wake()
         self._intake.inbox.put_nowait(None)
-
-    def _check_started(self) -> None:
-        if self._loop is not _get_running_loop() or self._state != "started":
-            self._refuse()
-
-    def _check_loop(self) -> None:
-        if self._loop is not _get_running_loop():
-            raise RuntimeError(f"{self._what} belongs to another event loop; make one for each")
 
     def _refuse(self) -> NoReturn:
         """Raise why nothing can be asked for now."""
-        if self._state == "new":
-            raise NotStarted(self._what)
-        if self._loop is not None:
-            self._check_loop()
-        if self._state == "closed":
-            raise EventsError(f"{self._what} is closed; make another one")
+        self._check_started()
         raise RuntimeError(_BUSY)
 
 

@@ -130,8 +130,11 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 # nothing, and ahead of the new ID only where the stream is another one than before), and the new ID. Gives nil where
 # the expected was found, else what was found. What is no ID is left alone and refused, and where nothing is expected,
 # anything is left alone. IDs are compared as padded strings, for Lua's numbers are doubles. `first` is what is done
-# before it moves.
+# before it moves. Where it is fenced, KEYS and ARGV also have the lease and its token, without which nothing moves.
 _MOVE: Final = """
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[3] then
+  return redis.error_reply('FENCED the lease of this name is held by another subscriber, or by none')
+end
 local found = redis.call('GET', KEYS[1])
 if found == ARGV[1] and found ~= '' then
   {first}redis.call('SET', KEYS[1], ARGV[2])
@@ -183,9 +186,20 @@ class Cursor:
         self._stepping_again = False
         # What may be stored of a stream that is another one now, and is to be replaced.
         self._left: frozenset[bytes] = frozenset()
-        packed = bulk(b"1") + bulk(self.key.encode())
-        self._by_sha = b"*6\r\n" + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
-        self._by_text = b"*6\r\n" + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+        self._pack()
+
+    def fence(self, lease: str, token: str) -> None:
+        """From now on, nothing is stored unless this key holds this token."""
+        self._pack((lease,), (token,))
+
+    def _pack(self, more_keys: tuple[str, ...] = (), more_arguments: tuple[str, ...] = ()) -> None:
+        self._fence = more_keys, more_arguments
+        keys = [str(1 + len(more_keys)), self.key, *more_keys]
+        size = b"*%d\r\n" % (2 + len(keys) + 2 + len(more_arguments))
+        packed = b"".join(bulk(each.encode()) for each in keys)
+        self._by_sha = size + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
+        self._by_text = size + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
+        self._rest = b"".join(bulk(each.encode()) for each in more_arguments)
 
     def first_commit(self, id: str) -> bytes:
         """The command that stores an ID where nothing is stored yet."""
@@ -235,7 +249,7 @@ class Cursor:
 
     def _command(self, expected: bytes, id: bytes, *, by_text: bool) -> bytes:
         head = self._by_text if by_text else self._by_sha
-        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (head, len(expected), expected, len(id), id)
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(expected), expected, len(id), id, self._rest)
 
     def answered(self, reply: Reply) -> str | None:
         """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
@@ -276,8 +290,8 @@ class Cursor:
     def step(self, id: bytes) -> Step:
         """The commit of an entry that goes with its dead letter. All before the entry is settled."""
         self._stepping_again, self._stepping = self._stepping == id, id
-        expected = self._expected if _behind(self._expected, id) else b""
-        return Step(_STEP, (self.key,), (expected or FIRST, id))
+        lease, token = self._fence
+        return Step(_STEP, (self.key, *lease), (self._expected or FIRST, id, *token))
 
     def stepped(self, reply: Reply, *, again: bool) -> tuple[bool, str | None]:
         """Take the reply to that. Gives whether it was done, and what somebody else had stored meanwhile, if so.
@@ -299,6 +313,12 @@ class Cursor:
         self._stepping = None
         self._expect_stored()
         return done, conflict
+
+    def is_behind(self, reply: Reply) -> bool:
+        """Whether the reply to GET says that somebody else has handled more."""
+        if not isinstance(reply, bytes) or parse_id(reply.decode("ascii", "replace")) is None:
+            return False
+        return bool(self._handled) and reply not in self._left and _behind(self._handled, reply)
 
     def reattach(self, found: str | None) -> str | None:
         """After a new connection: take what is stored. Gives it back if it is from somebody else.

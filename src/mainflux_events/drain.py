@@ -19,6 +19,7 @@ from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
 from .resp import command
+from .values import text_of
 
 MIB: Final = 1024 * 1024
 
@@ -98,14 +99,15 @@ class Drain:
             if not name or not isinstance(reply, Refusal):
                 continue
             if reply.text.startswith("ERR unknown command"):
+                word = name.partition(" ")[0]
                 raise ConfigError(
-                    f"{self.line.where}: the server does not know {name}, which publishing needs"
+                    f"{self.line.where}: the server does not know {word}, which publishing needs"
                 )
             rights = f"publishing needs the rights {self._appender.rights}"
-            refuse_access(reply, self.line.where, f"{name} on {self._stream!r}", rights)
+            refuse_access(reply, self.line.where, name, rights)
         if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
             raise ConfigError(
-                f"{self.line.where}: the key {self._stream!r} holds a {kind.decode()}, not a stream; "
+                f"{self.line.where}: the key {self._stream!r} holds a {text_of(kind)}, not a stream; "
                 "choose another stream, or rename the key"
             )
 
@@ -115,8 +117,9 @@ class Drain:
             return
         [reply] = await channel.exchange(command("CONFIG", "GET", "proto-max-bulk-len"), 1)
         # Where the user may not ask, the default stands.
-        if isinstance(reply, list) and len(reply) == 2:
-            self.argument_limit = int(reply[1])
+        match reply:
+            case [_, bytes(limit)] if limit.isdigit():
+                self.argument_limit = int(limit)
 
     async def run(self) -> None:
         """Append for ever; once the line is closing, until nothing is left. Cancelled, it leaves the rest."""

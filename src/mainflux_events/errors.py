@@ -12,8 +12,11 @@
     ├── Undelivered                          accepted, and then dropped or given up
     ├── AccessRefused                        the server refuses the password or the rights
     ├── CursorCorrupt                        the stored cursor is not the ID of an entry
+    ├── SubscriberBusy                       exclusive=True, and the name is being read already
+    ├── LeaseLost                            exclusive, and another subscriber of the name reads now
     ├── StreamGap                            on_gap="raise": entries were removed before they were read
     ├── StreamReset                          on_gap="raise": the stream was deleted, recreated or restored
+    ├── DeliveredTooOften                    why an entry of a group is not handed out any more; reported, not raised
     ├── HandlerFailed                        run(on_failure="raise") met an event that no attempt handled
     └── DeadLetterLimitReached               too many entries would have been dead-lettered in too short a time
 
@@ -258,6 +261,67 @@ class StreamReset(EventsError):
             f"the stream {self.stream!r} was deleted, recreated or restored: it was read up to {self.after}, and ends "
             f"at {self.last} now; reading goes on behind {self.resume}"
         )
+
+
+class SubscriberBusy(EventsError):
+    """The name is being read already, so that `exclusive=True` has to refuse.
+
+    Attributes:
+        name: the subscriber's.
+        stream: the stream that is being read.
+    """
+
+    def __init__(self, name: str, stream: str) -> None:
+        super().__init__(name, stream)
+        self.name = name
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stream!r} is being read under the name {self.name!r} already: end that subscriber, give this one "
+            'a name of its own, or have it wait for its turn with exclusive="standby"'
+        )
+
+
+class LeaseLost(EventsError):
+    """This subscriber is not the one that reads its name: it was stopped or cut off for too long, and another does.
+
+    What it had in hand, and what it could not store any more, comes again there.
+
+    Attributes:
+        name: the subscriber's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: it "
+            'did not renew its lease in time; make another one, or use exclusive="standby" to wait for a turn'
+        )
+
+
+class DeliveredTooOften(EventsError):
+    """An entry of a group that no consumer has finished, however often it was delivered: they died, or fell silent.
+
+    It is not raised: it is why such an entry goes to the dead letters, or is given up.
+
+    Attributes:
+        stream, id: the entry's.
+        deliveries: how often it was delivered.
+    """
+
+    def __init__(self, stream: str, id: str, deliveries: int) -> None:
+        super().__init__(stream, id, deliveries)
+        self.stream = stream
+        self.id = id
+        self.deliveries = deliveries
+
+    def __str__(self) -> str:
+        times = f"{self.deliveries} times"
+        return f"entry {self.id} of {self.stream!r} was delivered {times}, and no consumer has finished it"
 
 
 class HandlerFailed(EventsError):

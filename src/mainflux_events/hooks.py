@@ -20,7 +20,7 @@ from .wire import decode, operation_of
 logger: logging.Logger = logging.getLogger("mainflux_events")
 
 
-class LostDetails(msgspec.Struct, frozen=True):
+class LostDetails(msgspec.Struct, frozen=True, gc=False):
     """An accepted event that will not reach the stream.
 
     It is taken apart when somebody asks: of the thousands that a full buffer loses, most are only counted.
@@ -63,7 +63,10 @@ class DroppedDetails(LostDetails, frozen=True):
 
 
 class UndeliveredDetails(LostDetails, frozen=True):
-    """The server refused the event for good, or the publisher closed before it was acknowledged."""
+    """The server refused the event for good, or the publisher closed before it was acknowledged.
+
+    Or nobody knows whether it was appended, and an idempotent publisher may not try again.
+    """
 
 
 class RetryingDetails(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class RetryingDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what was attempted: "append", "read", "commit" or "dead_letter".
+        what: what was attempted: "append", "read", "commit", "dead_letter" or "lease".
         attempt: how many attempts of this trouble have failed.
         wait: seconds until the next one.
         reason: why it failed.
@@ -89,7 +92,7 @@ class ReconnectedDetails(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: the stream, or several joined by commas.
-        what: what the connection is for: "append", "read", "commit" or "dead_letter".
+        what: what the connection is for: "append", "read", "commit", "dead_letter" or "lease".
     """
 
     stream: str
@@ -155,8 +158,9 @@ class SkippedDetails(msgspec.Struct, frozen=True):
     Attributes:
         stream, id: the entry's.
         operation: its operation.
-        reason: why: an operation that no class is known for, or fields that do not decode.
-        fields: the entry as it came.
+        reason: why: an operation that no class is known for, fields that do not decode; of a group, that too many
+            consumers died with it, or that it was removed from the stream before it was handled.
+        fields: the entry as it came; empty where it was removed.
     """
 
     stream: str
@@ -226,19 +230,21 @@ class CursorNotSavedDetails(msgspec.Struct, frozen=True):
 
 
 class LeaseLostDetails(msgspec.Struct, frozen=True):
-    """Somebody else moved the cursor: two readers of one name, or an operator.
+    """Somebody else moved the cursor: two readers of one name, or an operator. Or, exclusive, another one reads now.
 
     Attributes:
         stream: the stream.
         key: the cursor's key.
         id: the entry that this subscriber has handled.
-        found: what was stored instead of what this subscriber stored last.
+        found: what is stored; in the first case, instead of what this subscriber stored last.
+        stopped: whether this subscriber has stopped to read, which is the second case.
     """
 
     stream: str
     key: str
     id: str
     found: str
+    stopped: bool = False
 
 
 class Hooks:
@@ -282,7 +288,7 @@ class Hooks:
         """A cursor could not be stored."""
 
     def lease_lost(self, details: LeaseLostDetails) -> None:
-        """Somebody else moved the cursor."""
+        """Somebody else moved the cursor, or reads instead."""
 
 
 class Occasionally:

@@ -14,27 +14,33 @@ import itertools
 import re
 import secrets
 import time
-from binascii import crc_hqx
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
 import msgspec
 
-from .batch import Appender, Verdict
+from .batch import NONSENSE, Appender, Verdict
 from .errors import EncodeError
 from .hooks import SequenceLostDetails
 from .link import Reply
 from .policies import LARGEST
 from .refusals import Outlook, Refusal
 from .resp import Heads, bulk, bulk_strings, bulks, command
+from .slots import beside
 
 # Seconds that the server keeps a sequence after its last use; an unanswered batch that is older is given up. And the
 # part of it after which a publisher that was idle does not count on it any more.
 KEPT: Final = 24 * 3600.0
 SURELY: Final = 0.9
 
+# The keys that all sequences have.
+SEQUENCES: Final = "mainflux:publisher:*"
+
 # Lua takes 8,000 values on its stack.
 MOST_VALUES: Final = 7_800
+
+# No batch has as many. A server that counts more of them is none, and must not make us count with it.
+MOST_IDS: Final = 10_000
 
 # Both scripts begin by writing what is there already. So what would refuse their last write (memory, a right, a
 # replica) refuses the first one, before anything is appended; and a server that may not write says of no sequence that
@@ -44,7 +50,8 @@ MOST_VALUES: Final = 7_800
 # IDs of the last batch, in runs: those of one millisecond follow each other, so the first and their number are enough.
 
 # KEYS: the sequence. ARGV: the number of this claim, ms to keep it, and whether to begin a sequence where there is
-# none. Gives what was there. A claim that arrives after a later one is refused.
+# none. Gives the sequence that was there; what is no sequence counts as none. A claim that arrives after a later one is
+# refused.
 CLAIM_SCRIPT: Final = """
 local found = redis.call('GET', KEYS[1])
 redis.call('SET', KEYS[1], found or '', 'XX', 'PX', ARGV[2])
@@ -55,7 +62,7 @@ end
 if begun or ARGV[3] == '1' then
   redis.call('SET', KEYS[1], (begun or ARGV[1]) .. ' ' .. ARGV[1] .. (rest or ' 0'), 'PX', ARGV[2])
 end
-return found
+return begun and found
 """
 
 # KEYS: the stream, the sequence. ARGV: what the sequence has to begin with, ms to keep it, MAXLEN, and for each event
@@ -96,13 +103,6 @@ return refused and {found, refused.err} or found
 _OTHER_ARGUMENTS: Final = 8
 _SHA: Final = hashlib.sha1(APPEND_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-# Tries every right that the other two need, and changes nothing: there is no sequence yet, and the ID is refused.
-PROBE_SCRIPT: Final = """
-redis.call('GET', KEYS[2])
-redis.call('SET', KEYS[2], '', 'XX', 'PX', '1')
-return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '0-0', 'probe', '')
-"""
-
 
 class State(msgspec.Struct, frozen=True):
     """A sequence as the server keeps it.
@@ -123,16 +123,17 @@ class State(msgspec.Struct, frozen=True):
         match = _STORED.match(stored) if isinstance(stored, bytes) else None
         if match is None:
             return None
-        return cls(int(match[1]), int(match[2]), [id for run in match[3].split() for id in _ids_of(run)])
+        ids = (id for run in match[3].split() for id in _ids_of(run))
+        return cls(int(match[1]), int(match[2]), list(itertools.islice(ids, MOST_IDS)))
 
 
-_STORED: Final = re.compile(rb"(\d+) \d+ (\d+)((?: \d+-\d+\+\d+)*)")
+_STORED: Final = re.compile(rb"(\d{1,20}) \d{1,20} (\d{1,20})((?: \d{1,20}-\d{1,20}\+\d{1,20})*)")
 
 
-def _ids_of(run: bytes) -> list[bytes]:
+def _ids_of(run: bytes) -> Iterator[bytes]:
     id, _, count = run.partition(b"+")
     ms, _, first = id.partition(b"-")
-    return [b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count))]
+    return (b"%b-%d" % (ms, seq) for seq in range(int(first), int(first) + int(count)))
 
 
 class Counted(Heads):
@@ -171,11 +172,13 @@ class Numbered(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.heads: Counted = Counted()
-        self.rights = "+xadd +eval +evalsha +get +set on the stream's key and on 'mainflux:publisher:*'"
+        super().__init__(
+            Counted(), f"+xadd +eval +evalsha +get +set on the stream's key and on {SEQUENCES!r}"
+        )
         self.key: str = sequence_key(secrets.token_hex(8), stream)
         self._stream = stream
         self._clock = clock
+        self._epochs = 0
         self._kept_ms = int(KEPT * 1000)
         keys = bulks(2, stream, self.key)
         self._by_text = bulks("EVAL", APPEND_SCRIPT) + keys
@@ -198,6 +201,10 @@ class Numbered(Appender):
         self._sent = clock()
 
     @property
+    def epochs(self) -> int:
+        return self._epochs
+
+    @property
     def in_doubt(self) -> bool:
         return self._in_doubt
 
@@ -210,8 +217,17 @@ class Numbered(Appender):
         self._claimed = self._script_known = False
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
-        text = command("EVAL", PROBE_SCRIPT, 2, self._stream, self.key)
-        return text + command("EVALSHA", "0" * 40, 0), ("EVAL", "EVALSHA")
+        # What the scripts call is refused as it would be within them. There is no sequence yet, so nothing is set, and
+        # this XADD's ID is refused.
+        commands = {
+            "GET": command("GET", self.key),
+            "SET": command("SET", self.key, "", "XX", "PX", 1),
+            "XADD": command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", ""),
+            "EVAL": command("EVAL", "return 0", 0),
+            "EVALSHA": command("EVALSHA", "0" * 40, 0),
+        }
+        keys = dict.fromkeys(commands, self._stream) | dict.fromkeys(("GET", "SET"), SEQUENCES)
+        return b"".join(commands.values()), [f"{name} on {key!r}" for name, key in keys.items()]
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         self._claiming = not self._claimed or self._ran_out
@@ -233,15 +249,22 @@ class Numbered(Appender):
             return Verdict(())  # a batch stays in doubt until the next claim is answered
         [reply] = replies
         if self._claiming:
-            return Verdict((), reply) if isinstance(reply, Refusal) else self._claim_answered(State.of(reply))
-        self._in_doubt = False
+            if isinstance(reply, Refusal):
+                return Verdict((), reply)
+            state = State.of(reply)
+            return (
+                Verdict((), NONSENSE) if state is None and reply is not None else self._claim_answered(state)
+            )
         if isinstance(reply, Refusal):
+            self._in_doubt = False
             return self._refused(reply)
-        stored, error = reply if isinstance(reply, list) else (reply, None)
+        stored, error = reply if isinstance(reply, list) and len(reply) == 2 else (reply, None)
         state = State.of(stored)
-        assert state is not None
+        if state is None or not 0 < state.appended - self._appended <= min(len(self._batch), len(state.ids)):
+            return Verdict((), NONSENSE)  # it stays in doubt
+        self._in_doubt = False
         ids = self._advance(state)
-        if error is None:
+        if not isinstance(error, bytes):
             return Verdict(ids)
         return self._refused(Refusal(error.decode("utf-8", "replace")), ids)
 
@@ -274,7 +297,7 @@ class Numbered(Appender):
         # Nothing is lost with the one that was never used, or not for so long.
         spared = found is None and not unknown and (self._ran_out or not self._appended)
         if self._appended or not spared:
-            self.epochs += 1
+            self._epochs += 1
         self._adopt(state or State(self._claim if self._claimed else 0, 0, ()))
         self._batch = ()  # what is sent again has other numbers
         return Verdict((), lost=None if spared else lost)
@@ -296,21 +319,4 @@ class Numbered(Appender):
 
 def sequence_key(id: str, stream: str) -> str:
     """The key of a sequence, which is in the slot of its stream."""
-    beginning = f"mainflux:publisher:{id}:"
-    if _hashed(stream) != stream:
-        return beginning + stream  # the first brace of the key is then that of the stream's own tag
-    if "}" not in stream:
-        return f"{beginning}{{{stream}}}"
-    # No tag can hold such a name, so it is one of the same slot that does.
-    numbers = map(str, itertools.count())
-    return f"{beginning}{{{next(number for number in numbers if _slot(number) == _slot(stream))}}}:{stream}"
-
-
-def _hashed(key: str) -> str:
-    """What of a key decides on its slot: between the first brace and the next closing one, else all of it."""
-    tag, closed, _ = key.partition("{")[2].partition("}")
-    return tag if closed and tag else key
-
-
-def _slot(key: str) -> int:
-    return crc_hqx(_hashed(key).encode(), 0) % 16384
+    return beside(stream, f"mainflux:publisher:{id}:")

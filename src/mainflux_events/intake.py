@@ -26,15 +26,24 @@ class Track(Protocol):
     @property
     def stream(self) -> str:
         """The key of the stream."""
+        ...
+
+
+class Fenced(Exception):
+    """Another subscriber of the name has the lease for good."""
 
 
 class Keeper(Protocol):
     """Who stores how far a track is handled."""
 
-    turned: bool
+    @property
+    def turned(self) -> bool:
+        """Whether what is finished next is stored at once."""
+        ...
 
     def room(self) -> int:
         """How many more entries may be finished until that has to be told."""
+        ...
 
     def begin(self) -> None:
         """Some are about to be handed out."""
@@ -43,21 +52,34 @@ class Keeper(Protocol):
         """These are handled or passed over."""
 
     async def passing(self, track: Any, id: bytes) -> Step:
-        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored."""
+        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored.
+
+        Raises:
+            Fenced: nothing can be stored any more.
+        """
+        ...
 
     def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:
         """That was answered (`again`: sent more than once). Gives whether the dead letter was appended with it."""
+        ...
 
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
 
 
-class Part(msgspec.Struct, gc=False):
-    """Entries of one stream, in their order."""
+class Part(msgspec.Struct):
+    """Entries of one stream, in their order.
+
+    Attributes:
+        track, keeper: the stream, and who is to be told how far it is handled.
+        entries: as they came. What is handed out is taken off this list.
+        refused: why none of them is to be handed out, where so.
+    """
 
     track: Track
     keeper: Keeper
     entries: Entries
+    refused: EventsError | None = None
 
 
 class Run:
@@ -68,7 +90,8 @@ class Run:
         entries: as they came.
         passed: how many of them were passed over.
         events: the events of those behind them.
-        unreadable: why the one behind them does not decode, where it is to be dead-lettered; then there are no events.
+        unreadable: why the one behind them cannot be handed out, where it is to be dead-lettered; then there are no
+            events.
     """
 
     __slots__ = ("entries", "events", "keeper", "passed", "track", "unreadable")
@@ -81,15 +104,15 @@ class Run:
         events: list[Event],
         unreadable: EventsError | None,
     ) -> None:
-        self.track = part.track
-        self.keeper = part.keeper
-        self.entries = entries
-        self.passed = passed
-        self.events = events
-        self.unreadable = unreadable
+        self.track: Track = part.track
+        self.keeper: Keeper = part.keeper
+        self.entries: Entries = entries
+        self.passed: int = passed
+        self.events: list[Event] = events
+        self.unreadable: EventsError | None = unreadable
 
 
-class Batch(msgspec.Struct, gc=False):
+class Batch(msgspec.Struct):
     """What one answer of the server held.
 
     Attributes:
@@ -133,13 +156,25 @@ class Intake:
         part = self._parts[0]
         assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
-        passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+        if part.refused is None:
+            passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+        else:
+            events = []
+            passed, unreadable = self._sieve.refuse(part.track.stream, entries, part.refused)
         looked_at = passed + len(events) + (unreadable is not None)
         if looked_at == len(part.entries):
             self._parts.popleft()
         else:
             del part.entries[:looked_at]
         return Run(part, entries[:looked_at], passed, events, unreadable)
+
+    def clear(self) -> None:
+        """Forget all that was fetched."""
+        self._parts.clear()
+        for _ in range(self.inbox.qsize()):
+            item = self.inbox.get_nowait()
+            if not isinstance(item, Batch):
+                self.inbox.put_nowait(item)
 
     async def refill(self) -> bool:
         """Wait for the next batch. Gives whether there is one; there is none when all is over.

@@ -88,7 +88,7 @@ class Ledger:
             for position, id in enumerate(ids, first):
                 future = self._sends.get(position)
                 if future is not None and not future.done():
-                    future.set_result(id.decode())
+                    future.set_result(id.decode("ascii", "replace"))
 
     def note_dropped(self, position: int | None, packed: bytes) -> None:
         """The event at this position (none, where it never had one) was dropped for want of room."""

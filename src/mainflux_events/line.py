@@ -27,7 +27,7 @@ class Line:
         link: where to connect to.
         key: the key that tells which server.
         stream: what reports name: the stream, or several joined by commas.
-        what: what the connection is for: "append", "read", "commit" or "dead_letter".
+        what: what the connection is for: "append", "read", "commit", "dead_letter" or "lease".
         backoff: the waits between attempts.
         patience: seconds that the server may be silent while a reply is due.
         observers: who is told.

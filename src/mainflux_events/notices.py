@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, get_args
 
 from .errors import ConfigError, StreamGap, StreamReset
-from .hooks import GapDetails, Observers, ResetDetails, logger
+from .hooks import GapDetails, Observers, ResetDetails, SkippedDetails, logger
 
 OnGap: TypeAlias = Literal["report", "raise"]
 
@@ -33,6 +33,14 @@ class Notices:
         self.gaps: int = 0
         self.missed: int = 0
         self.resets: int = 0
+
+    def lost(self, stream: str, ids: Sequence[str]) -> None:
+        """Count, log and tell the hooks of entries that were removed when they were delivered and not handled."""
+        self.missed += len(ids)
+        reason = "it was removed from the stream before it was handled"
+        logger.warning("pending_lost: %d entries of %r, from %s on: %s", len(ids), stream, ids[0], reason)
+        for id in ids:
+            self._observers.notify("skipped", SkippedDetails(stream, id, "", reason, ()))
 
     def tell(self, details: GapDetails | ResetDetails) -> None:
         """Count, log, tell the hooks; and raise, where that is wanted.

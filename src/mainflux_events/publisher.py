@@ -290,9 +290,13 @@ class Publisher(Lifecycle):
             raise self._elsewhere()
 
     def _elsewhere(self) -> RuntimeError:
+        if os.getpid() != self._process:
+            return RuntimeError(
+                f"the publisher of {self.stream!r} was started in another process: after a fork, make another one"
+            )
         return RuntimeError(
-            f"the publisher of {self.stream!r} belongs to another event loop, thread or process than this call: "
-            "use publish_threadsafe from other threads, and one publisher for each event loop and process"
+            f"the publisher of {self.stream!r} belongs to another event loop or thread than this call: "
+            "use publish_threadsafe from other threads, and one publisher for each event loop"
         )
 
     def _refuse(self) -> NoReturn:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from .cursor import Cursor
 from .gaps import Extent, Mark, Place
@@ -30,16 +31,12 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 BLOCK_MS: Final = 2000
 
 
-class Reader:
-    """Reads the streams of one server, from their cursors on.
+class ReadAhead(ABC):
+    """Reads the streams of one server.
 
     Args:
         link: where to connect to.
-        places: the streams, and how far they are read.
-        keeper: who stores how far they are handled.
-        attach: what finds out where to begin, where that is not known yet.
-        notices: who tells of gaps and resets.
-        go_back: what moves a cursor back, when a reset was told.
+        streams: their keys.
         inbox: where batches go, one at a time, and at last what no further attempt can mend.
         backoff: the waits between attempts.
         patience: seconds that the server may be silent beyond the time that it holds back an answer.
@@ -49,30 +46,18 @@ class Reader:
     def __init__(
         self,
         link: Link,
-        places: Sequence[Place],
-        keeper: Keeper,
-        attach: Callable[[Channel], Awaitable[None]],
-        notices: Notices,
-        go_back: Callable[[Cursor, str], None],
+        streams: Sequence[str],
         inbox: Inbox,
         *,
         backoff: Backoff,
         patience: float,
         observers: Observers,
     ) -> None:
-        self._places = places
-        self._streams = [place.cursor.stream for place in places]
-        self._keys = [stream.encode() for stream in self._streams]
-        # Asked after each read, so that what is still there then was there when it was read.
-        self._asked = b"".join(command("XINFO", "STREAM", stream) for stream in self._streams)
-        self._keeper = keeper
-        self._attach = attach
-        self._notices = notices
-        self._go_back = go_back
+        self._streams = streams
         self.line: Line = Line(
             link,
-            self._streams[0],
-            stream=",".join(self._streams),
+            streams[0],
+            stream=",".join(streams),
             what="read",
             backoff=backoff,
             patience=patience + BLOCK_MS / 1000,
@@ -83,10 +68,13 @@ class Reader:
         self._inbox = inbox
         self._taken = asyncio.Event()
 
-    def _proceed(self, waited: bool) -> None:
-        """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
-        self._most = min(self._most * 2, MOST_ENTRIES) if waited else max(self._most // 2, SHORT_ENTRIES)
-        self._taken.set()
+    @abstractmethod
+    async def _attach(self, channel: Channel) -> None:
+        """Find out where to begin, where that is not known yet."""
+
+    @abstractmethod
+    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
+        """Wait for the next entries, for a while."""
 
     async def begin(self) -> None:
         """Make the first attempt to connect and to find out where to begin. Raises what that does."""
@@ -115,6 +103,62 @@ class Reader:
         except Exception as error:
             self._inbox.put_nowait(error)
 
+    def _proceed(self, waited: bool) -> None:
+        """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
+        self._most = min(self._most * 2, MOST_ENTRIES) if waited else max(self._most // 2, SHORT_ENTRIES)
+        self._taken.set()
+
+    def _adapt(self, counts: list[int], size: int, shown: int = 0) -> None:
+        """Ask for as many entries as are expected to fill a batch. The commands themselves know no bound in bytes.
+
+        More than last time only where there were as many: of a few entries the size of many cannot be told.
+
+        Args:
+            counts: how many came of each stream.
+            size: how many bytes came.
+            shown: how many entries came besides.
+        """
+        fitting = BATCH_BYTES * (sum(counts) + shown) // (size * len(self._streams))
+        growth = 2 if max(counts) == self._count else 1
+        self._count = max(1, min(fitting, self._count * growth, self._most))
+
+
+class Reader(ReadAhead):
+    """Reads from the cursors on.
+
+    Args:
+        link, inbox, settings: as of `ReadAhead`.
+        places: the streams, and how far they are read.
+        keeper: who stores how far they are handled.
+        attach: what finds out where to begin, where that is not known yet.
+        notices: who tells of gaps and resets.
+        go_back: what moves a cursor back, when a reset was told.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        places: Sequence[Place],
+        keeper: Keeper,
+        attach: Callable[[Channel], Awaitable[None]],
+        notices: Notices,
+        go_back: Callable[[Cursor, str], None],
+        inbox: Inbox,
+        **settings: Any,
+    ) -> None:
+        super().__init__(link, [place.cursor.stream for place in places], inbox, **settings)
+        self._places = places
+        self._keys = [stream.encode() for stream in self._streams]
+        # Asked after each read, so that what is still there then was there when it was read.
+        self._asked = b"".join(command("XINFO", "STREAM", stream) for stream in self._streams)
+        self._keeper = keeper
+        self._attaching = attach
+        self._notices = notices
+        self._go_back = go_back
+
+    async def _attach(self, channel: Channel) -> None:
+        await self._attaching(channel)
+
     async def _fetch(self, channel: Channel) -> list[Part | Notice]:
         places, before = self._places, channel.received
         ids = [place.id for place in places]
@@ -130,7 +174,8 @@ class Reader:
             kept = await self._known_again(channel, extents)
         entries: dict[bytes, Entries] = dict(reply or ())
         if any(entries.values()):
-            self._adapt([len(found) for found in entries.values()], extents, size)
+            # The first and the last of each stream came as well.
+            self._adapt([len(found) for found in entries.values()], size, shown=2 * len(extents))
         return self._follow(entries, extents, kept)
 
     async def _known_again(self, channel: Channel, extents: list[Extent]) -> dict[Place, Mark | None]:
@@ -168,13 +213,3 @@ class Reader:
             if found:
                 batch.append(Part(place.cursor, self._keeper, found))
         return batch
-
-    def _adapt(self, counts: list[int], extents: list[Extent], size: int) -> None:
-        """Ask for as many entries as are expected to fill a batch. XREAD itself knows no bound in bytes.
-
-        More than last time only where there were as many: of a few entries the size of many cannot be told.
-        """
-        shown = 2 * len(extents)  # the first and the last, which came as well
-        fitting = BATCH_BYTES * (sum(counts) + shown) // (size * len(self._places))
-        growth = 2 if max(counts) == self._count else 1
-        self._count = max(1, min(fitting, self._count * growth, self._most))

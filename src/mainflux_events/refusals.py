@@ -20,11 +20,12 @@ class Outlook(Enum):
 
 # By the first word of the reply. OOM and the like end by themselves; a demoted master and a moved slot are found
 # again by connecting anew. What is in no list lasts: it is reported at each attempt and costs no event. STALE is what
-# this package's own script says of a batch whose sequence the server does not know.
+# this package's own script says of a batch whose sequence the server does not know, NONSENSE what this package says of
+# answers that no Redis server gives, FENCED what the script of commits says.
 _PASSING = frozenset(
-    {"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG", "STALE"}
+    {"LOADING", "OOM", "BUSY", "NOREPLICAS", "MISCONF", "TRYAGAIN", "EXECABORT", "INPROG", "STALE", "FENCED"}
 )
-_ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED"})
+_ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "NONSENSE"})
 
 # Replies of the class ERR, by their beginning.
 _PASSING_ERR = ("ERR max number of clients reached",)

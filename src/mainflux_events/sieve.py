@@ -32,7 +32,7 @@ class Sieve:
 
     Attributes:
         skipped: entries of operations that are unknown, or that were not asked for.
-        given_up: entries that do not decode, and were passed over.
+        given_up: entries that do not decode, or were refused, and were passed over.
 
     Raises:
         ConfigError: an argument is something else.
@@ -79,6 +79,30 @@ class Sieve:
             passed += 1
         return passed, [], None
 
+    def refuse(
+        self, stream: str, entries: Sequence[Sequence[Any]], error: EventsError
+    ) -> tuple[int, EventsError | None]:
+        """Give up entries, unless they are to be dead-lettered.
+
+        Args:
+            stream: the stream they are from.
+            entries: IDs and fields.
+            error: why.
+
+        Returns:
+            How many were given up, which was counted and reported; or why the first is to be dead-lettered.
+        """
+        if self._dead_letters:
+            return 0, error
+        for id, fields in entries:
+            self._give_up(stream, id.decode(), fields, error)
+        return len(entries), None
+
+    def _give_up(self, stream: str, id: str, fields: list[bytes], error: EventsError) -> None:
+        self.given_up += 1
+        logger.error("event_given_up: entry %s of %r: %s", id, stream, error)
+        self._report(stream, id, fields, text_of(wire.operation_of(fields) or b""), str(error))
+
     def _event(self, stream: str, id: bytes, fields: list[bytes]) -> Event | None:
         """The event of an entry; None where the entry is passed over, which was counted and reported.
 
@@ -95,9 +119,7 @@ class Sieve:
             # A ConfigError, where the class of the operation is one that cannot be read at all.
             if self._dead_letters:
                 raise
-            self.given_up += 1
-            logger.error("event_given_up: entry %s of %r: %s", entry_id, stream, error)
-            self._report(stream, entry_id, fields, text_of(wire.operation_of(fields) or b""), str(error))
+            self._give_up(stream, entry_id, fields, error)
             return None
         if type(event.action) is UnknownAction and self._on_unknown == "skip":
             self.skipped += 1

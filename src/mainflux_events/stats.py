@@ -12,7 +12,8 @@ class PublisherStats(msgspec.Struct, frozen=True):
         accepted: taken into the buffer, or dropped instead.
         acknowledged: Redis has said that it appended them.
         dropped: given up because the buffer was full.
-        undelivered: given up because the server refused them for good, or the publisher closed.
+        undelivered: given up because the server refused them for good, the publisher closed, or nobody knows whether
+            they were appended and `idempotent` forbids to try again.
         buffered: waiting for their turn.
         in_flight: sent, or being sent, and not acknowledged.
         retries: attempts that failed and were made again.
@@ -44,7 +45,7 @@ class SubscriberStats(msgspec.Struct, frozen=True):
         given_up: the same, without dead letters.
         gaps: how often entries were found to have been removed before they were read.
         missed: how many those were; an upper bound, where a gap's own count is one, and without those of gaps of which
-            the server cannot tell.
+            the server cannot tell. Of a group: how many were removed when they were delivered and not handled.
         resets: how often a stream was found to be another one.
     """
 

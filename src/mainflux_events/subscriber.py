@@ -1,40 +1,34 @@
 """Subscribing: read ahead, decode, hand out, commit.
 
-One background task reads, one gets over the troubles of the connection that stores the cursors. What is in between,
-decoding, handing out and committing, happens in the task that iterates.
+One background task reads, one gets over the troubles of the connection that stores the cursors, and one holds the
+leases, where there are some. What is in between, decoding, handing out and committing, happens in the task that
+iterates.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from time import monotonic
+from typing import Literal, TypeAlias
 
-import anyio
-
-from .attach import ask_lag, attach
+from .attach import ask_lag, attach, look
 from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, checked_streams, padded
-from .errors import ConfigError, EventsError
+from .errors import ConfigError, LeaseLost
 from .events import Action, Event
 from .gaps import Place
-from .hooks import Hooks, logger
-from .link import Channel, Disconnected, Link, Server, Unreachable
+from .hooks import Hooks
+from .link import Channel, Server
 from .notices import OnGap
-from .policies import Backoff, Commit, DeadLetters, checked_dead_letters, instance
+from .policies import Commit, DeadLetters, checked_dead_letters
 from .reader import Reader
-from .refusals import Refusal
+from .service import Connected
 from .sieve import OnUnknown
 from .tasks import conclude, end
-from .writer import DeadLetterWriter
+from .tenure import Tenure
 
-# The waits between attempts to reach the server, and how long it may be silent: the reference's.
-BACKOFF: Final = Backoff()
-PATIENCE: Final = 5.0
-
-# How long closing may take to store the cursor: the reference's.
-CLOSE_BOUND: Final = 2.0
+Exclusive: TypeAlias = "bool | Literal['standby']"
 
 
 class Subscriber(Consumer):
@@ -59,6 +53,8 @@ class Subscriber(Consumer):
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
             DeadLetters with more to say of it. None: they are given up, with a report.
+        exclusive: whether it has to be the only one that reads this name: True refuses to start beside another one,
+            "standby" waits, and takes over when that one ends, dies or hangs.
         hooks: what is told of failures, skips and the like.
 
     Raises:
@@ -76,28 +72,26 @@ class Subscriber(Consumer):
         commit: Commit = Commit.each(),
         on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
+        exclusive: Exclusive = False,
         dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         self.streams: tuple[str, ...] = checked_streams(stream)
         self.name: str = checked_name(name)
         dead_letters = checked_dead_letters(dead_letter, self.streams)
-        super().__init__(f"the subscriber {name!r}", actions, on_unknown, hooks, dead_letters, on_gap)
+        what = f"the subscriber {name!r}"
+        super().__init__(what, name, redis, actions, on_unknown, hooks, dead_letters, on_gap)
         check_start(start)
         if not isinstance(commit, Commit):
             raise ConfigError(f"commit: Commit.each() or Commit.every() is wanted, not {commit!r}")
+        if not isinstance(exclusive, bool) and exclusive != "standby":
+            raise ConfigError(f"exclusive: False, True or 'standby' is wanted, not {exclusive!r}")
         self._start = start
         self._commit_policy = commit
-        self._link = Link(redis, PATIENCE)
-        self._cursors = {stream: Cursor(name, stream) for stream in self.streams}
+        self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
+        self._tenure = self._new_tenure(standby=exclusive == "standby") if exclusive else None
         self._committers: dict[Cursor, Committer] = {}
-        self._committing: list[Committer] = []
-        self._parts: list[Reader | Committer] = []
-        self._tasks: list[asyncio.Task[None]] = []
-        self._closed = asyncio.Event()
-
-    # --- consuming ---
 
     async def commit(self, event: Event) -> None:
         """Commit the event that was handed out last, without asking for the next; wait until that is stored.
@@ -105,33 +99,26 @@ class Subscriber(Consumer):
         Raises:
             ValueError: it is another event.
             TimeoutError: it is not stored yet. It will be tried further.
+            LeaseLost: another subscriber of this name reads now, so it cannot be stored.
         """
         self._check_started()
-        instance("commit", event, Event)
-        self._settle_finished()
-        if self._in_hand:
-            last = self._events[self._place - 1]
-            if (last.id, last.stream) == (event.id, event.stream):
-                self._settle(self._place)
+        if self._tenure is not None and not self._tenure.reading:
+            raise LeaseLost(self.name)
+        keepers = self._keepers
+        await super().commit(event)
+        if self._keepers is not keepers and self._state == "started":
+            raise LeaseLost(self.name)
+
+    def _keeper_of(self, event: Event) -> Committer | None:
         cursor = self._cursors.get(event.stream)
         if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
-            raise ValueError("commit: this event is not the one that was handed out last")
-        try:
-            await self._committers[cursor].flush(PATIENCE)
-        except TimeoutError:
-            raise TimeoutError(
-                f"commit: {cursor.key!r} is not stored after {PATIENCE:g} s; it is tried further"
-            ) from None
+            return None
+        return self._committers[cursor]
 
-    def _left(self, _: object) -> None:
-        for committer in self._committing:
-            committer.store_soon()
-
-    def _look_out(self) -> None:
-        for committer in self._committing:
-            committer.look_out()
-
-    # --- looking ---
+    @property
+    def active(self) -> bool:
+        """Whether this one reads: from start to close; an exclusive one, as long as it is sure that no other does."""
+        return self._state == "started" and monotonic() < self._gate.until
 
     async def lag(self) -> dict[str, Lag]:
         """How far the handled position is behind the end of each stream.
@@ -140,75 +127,54 @@ class Subscriber(Consumer):
             EventsError: the server cannot be asked at the moment.
         """
         self._check_started()
-        return {each.cursor.stream: await ask_lag(each, self._link, PATIENCE) for each in self._places}
+        return {each.cursor.stream: await ask_lag(each, self._link, self._patience) for each in self._places}
 
     # --- life ---
 
-    async def start(self) -> None:
-        """Connect, and begin to read. Where Redis cannot be reached at the moment, that goes on in the background.
+    def _new_tenure(self, *, standby: bool) -> Tenure:
+        return Tenure(
+            self._link,
+            self.name,
+            self._present_cursors,
+            self._take_over,
+            self._shut,
+            self._gate,
+            standby=standby,
+            backoff=self._backoff,
+            observers=self._observers,
+        )
 
-        Raises:
-            AccessRefused: the server refuses the password, or rights are missing.
-            ConfigError: the address, or what a stream's key holds, can never work.
-            CursorCorrupt: what is stored as the cursor is no ID.
-        """
-        if self._state != "new":
-            raise RuntimeError(f"the subscriber {self.name!r} was used before; make another one")
-        self._state = "started"
-        self._loop = asyncio.get_running_loop()
+    def _present_cursors(self) -> Iterable[Cursor]:
+        return self._cursors.values()
+
+    def _new_cursors(self) -> dict[str, Cursor]:
+        return {stream: Cursor(self.name, stream) for stream in self.streams}
+
+    def _open(self) -> list[Reader]:
+        if self._tenure is not None:
+            self._tenure.fence(list(self._cursors.values()))
+        # Two streams of a cluster may be on two servers.
         groups = [[each] for each in self._places] if self._link.sharded else [self._places]
-        readers = [self._reader(group) for group in groups]
-        if self._dead_letters is not None:
-            self._writer = DeadLetterWriter(
-                self._link,
-                self._dead_letters,
-                self.name,
-                backoff=BACKOFF,
-                patience=PATIENCE,
-                observers=self._observers,
-            )
-        self._parts = [*readers, *self._committing]
-        try:
-            await self._begin(readers)
-        except BaseException:
-            self._state = "closed"
-            with anyio.CancelScope(shield=True):
-                await self._disconnect()
-            raise
-        for part in self._parts:
-            task = self._loop.create_task(part.run(), name=f"mainflux_events {self.name}")
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
-
-    async def _begin(self, readers: list[Reader]) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                for reader in readers:
-                    await reader.begin()
-                if self._writer is not None:
-                    await self._writer.check()
-        except (Unreachable, Disconnected, Refusal, TimeoutError) as error:
-            reason = str(error) or f"{self._link.where} did not answer in {PATIENCE:g} s"
-            logger.warning("read_unreachable: %r starts without a server: %s", self.name, reason)
-        if self._state == "closed":
-            raise EventsError(f"the subscriber {self.name!r} was closed while it started")
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A background task is over. Before closing that means that it died, and whoever iterates is told."""
-        if self._state == "started" and (task.cancelled() or task.exception() is not None):
-            cause = "somebody cancelled it" if task.cancelled() else repr(task.exception())
-            self._intake.inbox.put_nowait(EventsError(f"a background task of {self.name!r} died: {cause}"))
+        return [self._reader(group) for group in groups]
 
     def _reader(self, places: list[Place]) -> Reader:
         cursors = [place.cursor for place in places]
-        settings: dict[str, Any] = {"backoff": BACKOFF, "patience": PATIENCE, "observers": self._observers}
-        committer = Committer(self._link, cursors, self._commit_policy, self._settle_finished, **settings)
+        settings = self._settings()
+        fenced = self._tenure.look if self._tenure is not None else _nothing
+        committer = Committer(
+            self._link, cursors, self._commit_policy, self._settle_finished, fenced, **settings
+        )
         self._committers |= dict.fromkeys(cursors, committer)
-        self._committing.append(committer)
+        self._keepers.append(committer)
 
         async def begin(reading: Channel) -> None:
-            if not all(place.id for place in places):
-                await attach(places, self._start, reading, await committer.channel(), self._link.where)
+            if all(place.id for place in places):
+                return
+            storing = await committer.channel()
+            if self._tenure is None or self._tenure.reading:
+                await attach(places, self._start, reading, storing, self._link.where)
+            else:
+                await look(cursors, reading, storing, self._link.where)
 
         return Reader(
             self._link,
@@ -221,36 +187,53 @@ class Subscriber(Consumer):
             **settings,
         )
 
-    async def aclose(self) -> None:
-        """Store the handled position, in at most 2 seconds, and end. A loop over the events ends too."""
-        if self._loop is not None:
-            self._check_loop()
-        started = self._state == "started"
-        self._end()
-        if not started:
-            if self._tasks:
-                await self._closed.wait()
-            return
-        try:
-            for committer in self._committing:
-                committer.close()
-            async with asyncio.timeout(CLOSE_BOUND):
-                if self._writer is not None:
-                    self._writer.close(CLOSE_BOUND)
-                    await self._writer.idle()
-                for committer in self._committing:
-                    await committer.flush(CLOSE_BOUND)
-        except TimeoutError:
-            for cursor in self._cursors.values():
-                if not cursor.settled:
-                    logger.error("cursor_not_saved: %r at %s, on closing", cursor.key, cursor.handled)
-        finally:
-            try:
-                await end(self._tasks)
-            finally:
-                self._closed.set()
-                await self._disconnect()
+    async def _before(self) -> None:
+        if self._tenure is not None:
+            await self._tenure.start()
 
-    async def _disconnect(self) -> None:
-        writers = [] if self._writer is None else [self._writer]
-        await conclude([part.disconnect() for part in (*self._parts, *writers)])
+    async def _launch(self) -> None:
+        if self._tenure is None or self._tenure.reading:
+            self._spawn()
+        else:
+            await self._shut()
+        if self._tenure is not None:
+            self._holding = [self._task(self._tenure)]
+
+    def _fail(self, error: Exception) -> None:
+        if self._tenure is not None:
+            self._gate.fail(error)
+        super()._fail(error)
+
+    def _take_over(self) -> None:
+        self._sources = self._open()
+        self._spawn()
+
+    async def _shut(self) -> None:
+        """Read and store no more, and forget what was fetched."""
+        for task in self._tasks:
+            task.remove_done_callback(self._ended)
+        self._abandon()
+        parts = super()._connected()
+        self._cursors = self._new_cursors()
+        self._places = [Place(cursor) for cursor in self._cursors.values()]
+        self._committers, self._keepers = {}, []
+        await end(self._tasks)
+        self._intake.clear()  # of what came in the meantime
+        await conclude([part.disconnect() for part in parts])
+        self._sources, self._reading, self._tasks = (), [], []
+
+    async def _withdraw(self) -> None:
+        if self._tenure is not None:
+            await self._tenure.withdraw()
+
+    async def _conclude(self) -> None:
+        await super()._conclude()
+        if self._tenure is not None:
+            await self._tenure.leave()
+
+    def _connected(self) -> list[Connected]:
+        return [*super()._connected(), *([] if self._tenure is None else [self._tenure])]
+
+
+def _nothing() -> None:
+    pass

@@ -143,6 +143,8 @@ def decode_plain(
     events: list[Event] = []
     text, none = bytes.decode, _NONE
     operation, names = b"", [b""]
+    unpack: Any = None
+    values_of: Any = None
     try:
         for id, fields in entries:
             # Most entries are like their predecessor: how to read the one is how to read the other.

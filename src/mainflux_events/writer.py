@@ -106,6 +106,7 @@ class DeadLetterWriter:
         Raises:
             DeadLetterLimitReached: nothing was appended, for too many were lately.
             TimeoutError: the subscriber closes, and this took too long.
+            Fenced: the keeper may not pass anything any more; nothing was appended.
         """
         id, fields = entry
         settings = self._settings
@@ -141,24 +142,31 @@ class DeadLetterWriter:
             self._observers.notify("dead_lettered", details)
 
     async def _append(self, track: Track, id: bytes, letter: list[bytes], keeper: Keeper | None) -> bool:
-        step = None if keeper is None else await keeper.passing(track, id)
-        stream, max_len = self._settings.stream, self._settings.max_len
-        if step is None or len(letter) > MOST_WORDS or not self._link.together(stream, *step.keys):
-            step = None  # first the one, then the other
-        reply, again = await self._exchange(append(stream, max_len, letter, step))
-        if step is None:
-            return True
-        assert keeper is not None
-        return keeper.passed(track, reply, again=again)
+        while True:
+            step = None if keeper is None else await keeper.passing(track, id)
+            stream, max_len = self._settings.stream, self._settings.max_len
+            if step is None or len(letter) > MOST_WORDS or not self._link.together(stream, *step.keys):
+                step = None  # first the one, then the other
+            reply, again = await self._exchange(append(stream, max_len, letter, step))
+            if isinstance(reply, Refusal):
+                await self._line.rest(reply)  # fenced: whether that lasts, the keeper will know
+            elif step is None:
+                return True
+            else:
+                assert keeper is not None
+                return keeper.passed(track, reply, again=again)
 
     async def _exchange(self, packed: bytes) -> tuple[Reply, bool]:
-        """Send a command until it is not refused. Gives the reply, and whether it may have been executed before."""
+        """Send a command until it is not refused, but for FENCED.
+
+        Gives the reply, and whether it may have been executed before.
+        """
         again = False
         while True:
             try:
                 channel = await self._line.channel()
                 [reply] = await channel.exchange(packed, 1)
-                if isinstance(reply, Refusal):
+                if isinstance(reply, Refusal) and reply.code != "FENCED":
                     raise reply
             except TROUBLE as trouble:
                 again = again or isinstance(trouble, Disconnected)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,6 +32,7 @@ async def serving(*command: str, redis_url: str) -> AsyncIterator[str]:
         sys.executable, "-u", "-m", *command,
         cwd=EXAMPLES, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"REDIS_URL": redis_url, "PYTHONPATH": os.environ.get("PYTHONPATH", "") + f":{EXAMPLES}"},
+        start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     said = ""
@@ -46,5 +48,5 @@ async def serving(*command: str, redis_url: str) -> AsyncIterator[str]:
         assert "Traceback" not in said, said
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # it, and its workers
             await process.wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Final
 
 import hiredis
@@ -20,6 +20,7 @@ from mainflux_events.channel import Channel, Reply
 from mainflux_events.errors import DecodeError, EncodeError, EventsError
 from mainflux_events.events import Action, UnknownAction
 from mainflux_events.hooks import Observers
+from mainflux_events.idempotent import Numbered
 from mainflux_events.refusals import LONGEST, Refusal
 from mainflux_events.resp import Append, command
 from mainflux_events.sieve import Sieve
@@ -161,16 +162,19 @@ def entries(data: bytes) -> None:
         batch.append([b"%d-1" % number, fields if len(fields) % 2 == 0 else [*fields, b""]])
     events = [_read(id, fields) for id, fields in batch]
     _are_read_alike(batch, events)
-    for skips, wanted in ((True, None), (True, [ThingCreated]), (False, None), (False, [ThingCreated])):
-        sieve = Sieve(wanted, "skip" if skips else "yield", Observers(()))
-        found, looked_at = [], 0
+    for skips, wanted, kept in product((True, False), (None, [ThingCreated]), (True, False)):
+        sieve = Sieve(wanted, "skip" if skips else "yield", Observers(()), dead_letters=kept)
+        found: list[Event] = []
+        looked_at = dead = 0
         while looked_at < len(batch):
-            passed, run = sieve.sift("things", batch[looked_at:])
-            assert passed + len(run) > 0, "an endless loop"
-            looked_at += passed + len(run)
+            passed, run, error = sieve.sift("things", batch[looked_at:])
+            dead += error is not None
+            assert passed + len(run) + (error is not None) > 0, "an endless loop"
+            looked_at += passed + len(run) + (error is not None)
             found += run
         assert looked_at == len(batch)
-        assert len(found) + sieve.skipped + sieve.given_up == len(batch)
+        assert len(found) + sieve.skipped + sieve.given_up + dead == len(batch)
+        assert (sieve.given_up if kept else dead) == 0
         expected = [event for event in events if _comes(event, skips, wanted)]
         assert found == expected
         assert [event.id for event in found] == [event.id for event in expected]
@@ -318,6 +322,7 @@ async def _replies(data: bytes) -> None:
         assert len(found) == wanted if not ended else len(found) < wanted
         for reply in found:
             _is_bounded(reply)
+        _is_no_answer_or_a_good_one(found, wanted)
 
 
 def _is_bounded(reply: Any) -> None:
@@ -329,6 +334,26 @@ def _is_bounded(reply: Any) -> None:
         assert reply is None or isinstance(
             reply, bytes | int | float | list | dict | str | hiredis.PushNotification
         )
+
+
+def _is_no_answer_or_a_good_one(found: list[Reply], wanted: int) -> None:
+    """To a batch that has so many replies: no more is acknowledged than was sent, and nothing is passed over."""
+    if wanted in (2, 3):
+        return  # no batch has
+    transactions, events = Transactions("things", None), max(1, wanted - 2)
+    verdict = transactions.verdict(events, found)
+    assert len(verdict.acknowledged) <= events
+    if len(found) == wanted:
+        assert verdict.refusal or len(verdict.acknowledged) == events, (
+            "it would be sent again at once, for ever"
+        )
+    numbered = Numbered("things", None)
+    batch = [pack_raw([(b"operation", b"thing.remove")], numbered.heads)]
+    for replies in ([b"1 1 0"], found[:1]):  # to a claim, and then to a batch
+        numbered.payload(batch)
+        verdict = numbered.verdict(1, replies)
+        assert len(verdict.acknowledged) <= 1
+    assert not found or verdict.acknowledged or verdict.refusal
 
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {

@@ -23,8 +23,8 @@ SHORT = Backoff(initial=0.01, maximum=0.05)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.1)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.1)
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 20)
 
 
@@ -115,6 +115,51 @@ async def test_a_publisher_gets_over_nonsense(
     async with Redis.from_url(fresh_server.url) as client:
         history.check(publisher, await stored_ids(client, STREAM), duplicates=10 * breakable.said)
     assert publisher.stats.acknowledged == 10
+
+
+# Replies, as many as a batch of two events has, that are no answers to it.
+NO_ANSWERS = {
+    "numbers": b":1\r\n" * 4,
+    "nothing": b"$-1\r\n" * 4,
+    "all is well": b"+OK\r\n" * 4,
+    "a result that is none": b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*-1\r\n",
+    "results that are no IDs": b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:2\r\n",
+    "too few results": b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n$3\r\n1-1\r\n",
+    "too many results": b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n$3\r\n1-1\r\n$3\r\n1-2\r\n$3\r\n1-3\r\n",
+    "results in results": b"*1\r\n*1\r\n*2\r\n$3\r\n1-1\r\n$3\r\n1-2\r\n" * 4,
+}
+
+
+# And one, as a script has it.
+NO_ANSWER = {
+    "a number": b":1\r\n",
+    "nothing in an array": b"*0\r\n",
+    "a number in an array": b"*2\r\n:1\r\n:2\r\n",
+    "IDs out of nowhere": b"$25\r\n1 1 999 1526919030474-0+1\r\n",
+    "IDs without end": b"$36\r\n1 1 999 1526919030474-0+999999999999\r\n",
+    "numbers without end": b"$9004\r\n" + b"9" * 9000 + b" 1 1\r\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "nonsense"),
+    [(False, each) for each in NO_ANSWERS.values()] + [(True, each) for each in NO_ANSWER.values()],
+    ids=[*NO_ANSWERS, *NO_ANSWER],
+)
+async def test_a_publisher_takes_no_nonsense_for_an_answer(
+    idempotent: bool, nonsense: bytes, breakable: Breakable, fresh_server: RedisServer
+) -> None:
+    history = History()
+    settings: dict[str, Any] = {"attempt_timeout": 0.1, "backoff": SHORT, "hooks": history.recorder}
+    async with Publisher(breakable.url, STREAM, idempotent=idempotent, **settings) as publisher:
+        breakable.says = nonsense
+        history.publish(publisher, 2)
+        await wait_until(lambda: len(history.recorder.retries) >= 2)
+        breakable.says = None
+        await publisher.flush(5.0)
+    async with Redis.from_url(fresh_server.url) as client:
+        history.check(publisher, await stored_ids(client, STREAM), duplicates=2 * breakable.said)
+    assert publisher.stats.acknowledged == 2
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)

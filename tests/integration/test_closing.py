@@ -237,12 +237,12 @@ async def test_what_a_full_buffer_could_not_deliver_is_told_within_the_half_seco
     publisher = publisher_of(fresh_server, history, close_timeout=0.1)
     await publisher.start()
     fresh_server.hang()
-    history.publish(publisher, 50_000)
+    history.publish(publisher, 20_000)
     began = time.monotonic()
     await publisher.aclose()
     assert time.monotonic() - began < 0.1 + LATE
-    assert len(history.recorder.lost_undelivered) == publisher.stats.undelivered == 50_000
-    assert errors == [f"events_undelivered: 50000 events for {STREAM!r}, because the publisher closed"]
+    assert len(history.recorder.lost_undelivered) == publisher.stats.undelivered == 20_000
+    assert errors == [f"events_undelivered: 20000 events for {STREAM!r}, because the publisher closed"]
 
 
 @pytest.mark.usefixtures("nothing_remains")
@@ -336,9 +336,9 @@ SHORT_BOUND = 0.3
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures show soon, and closing has less time than it is promised."""
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.3)
-    monkeypatch.setattr("mainflux_events.subscriber.CLOSE_BOUND", SHORT_BOUND)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.3)
+    monkeypatch.setattr("mainflux_events.service.CLOSE_BOUND", SHORT_BOUND)
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 
@@ -479,7 +479,7 @@ async def test_a_subscriber_closes_in_time_while_the_server_loads_its_data() -> 
 async def test_a_subscriber_that_closes_in_a_long_wait_tries_at_once(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", LONG)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", LONG)
     consumption = Consumption(fresh_server)
     await with_a_server_out_of_memory(fresh_server, consumption)
     await fresh_server.command("CONFIG", "SET", "maxmemory", 0)

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from consuming import STREAM, Recorder, append, stored, take, thing
-from mainflux_events import Backoff, Commit, Event, Subscriber, ThingRemoved
+from mainflux_events import Backoff, Commit, Event, Subscriber
 from mainflux_events.cursor import padded
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
 KEY = "mainflux:cursor:audit:things"
-CONSUMER = Path(__file__).parent.parent / "killed_consumer.py"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=0.05))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.01, maximum=0.05))
 
 
 def subscriber(server: RedisServer, *hooks: Recorder, name: str = "audit", **settings: Any) -> Subscriber:
@@ -48,64 +43,6 @@ async def commits(client: Redis) -> int:
     """How many commits the server has executed."""
     stats = await client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
-
-
-# --- killed, as hard as can be --------------------------------------------------------------------------------------
-
-
-async def handed_out_again(server: RedisServer, kind: str, policy: str, last: int) -> list[str]:
-    """Let a process be killed when it begins to handle one event; gives the events up to there that come again."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, str(CONSUMER), server.url, f"t{last}", kind, policy]
-    process = await asyncio.to_thread(
-        subprocess.run, arguments, env=environment, capture_output=True, text=True, timeout=30
-    )
-    assert process.returncode == -9, process.stderr
-    again: list[str] = []
-    async with subscriber(server, actions=[ThingRemoved]) as restarted:
-        async for event in restarted:
-            again.append(thing(event))
-            if again[-1] == f"t{last}":
-                return again
-    raise AssertionError("the loop ended")
-
-
-@pytest.mark.parametrize("kind", ["awaits_a_turn", "awaits_another_task"])
-async def test_where_handlers_await_only_the_event_in_hand_comes_again(
-    kind: str, server: RedisServer, client: Redis
-) -> None:
-    await append(client, *things(150))
-    assert await handed_out_again(server, kind, "each", 100) == ["t100"]
-
-
-@pytest.mark.parametrize("last", [4, 100])
-async def test_also_where_some_of_them_await(last: int, server: RedisServer, client: Redis) -> None:
-    # The handler of the one before awaits; those of the two before that one do not.
-    await append(client, *things(150))
-    assert await handed_out_again(server, "awaits_every_third_time", "each", last) == [f"t{last}"]
-
-
-async def test_also_where_entries_between_them_are_passed_over(server: RedisServer, client: Redis) -> None:
-    for id in things(40):
-        await append(client, id)
-        await client.xadd(STREAM, {"operation": "org.create", "id": "o1"})
-        await client.xadd(STREAM, {"operation": "nobody.knows"})
-    assert await handed_out_again(server, "awaits_a_turn", "each", 30) == ["t30"]
-
-
-async def test_where_no_handler_awaits_at_most_64_events_come_again(
-    server: RedisServer, client: Redis
-) -> None:
-    await append(client, *things(1000))
-    again = await handed_out_again(server, "returns", "each", 900)
-    assert again == things(900)[-len(again) :]
-    assert len(again) <= 65, "64 that share a commit, and the one in hand"
-
-
-async def test_with_every_so_many_come_again_as_it_says(server: RedisServer, client: Redis) -> None:
-    await append(client, *things(100))
-    again = await handed_out_again(server, "awaits_a_turn", "every 10", 57)
-    assert again == things(57)[-7:]
 
 
 # --- when -----------------------------------------------------------------------------------------------------------
@@ -315,29 +252,6 @@ async def test_what_is_no_cursor_is_told_left_alone_and_got_over(
 # --- trouble --------------------------------------------------------------------------------------------------------
 
 
-async def test_out_of_memory_is_told_handlers_go_on_and_it_is_stored_later(fresh_server: RedisServer) -> None:
-    seen = Recorder()
-    async with Redis.from_url(fresh_server.url) as client:
-        ids = await append(client, *things(300))
-        async with subscriber(fresh_server, seen) as consumer:
-            handled: list[str] = []
-            task = asyncio.create_task(
-                consumer.run(lambda event: asyncio.sleep(0, handled.append(thing(event))))
-            )
-            await wait_until(lambda: handled)
-            await client.config_set("maxmemory", "1")
-            await wait_until(lambda: len(handled) == 300)
-            await wait_until(lambda: seen.of("cursor_not_saved"))
-            await wait_until(lambda: seen.of("cursor_not_saved")[-1].id == ids[-1])
-            assert "OOM" in seen.of("cursor_not_saved")[-1].reason
-            await client.config_set("maxmemory", "0")
-            await until_stored(client, ids[-1])
-            task.cancel()
-            await asyncio.wait([task])
-    assert handled == things(300)
-    assert seen.of("lease_lost") == []
-
-
 async def test_only_the_cursors_that_are_not_stored_are_told(fresh_server: RedisServer) -> None:
     seen = Recorder()
     async with Redis.from_url(fresh_server.url) as client:
@@ -352,44 +266,6 @@ async def test_only_the_cursors_that_are_not_stored_are_told(fresh_server: Redis
             await client.config_set("maxmemory", "0")
             await until_stored(client, ids[0])
     assert {(details.stream, details.id) for details in seen.of("cursor_not_saved")} == {(STREAM, ids[0])}
-
-
-async def test_a_right_to_get_that_is_taken_away_is_told_and_leaves_no_connection_behind(
-    fresh_server: RedisServer,
-) -> None:
-    seen = Recorder()
-    async with Redis.from_url(fresh_server.url) as client:
-        await client.acl_setuser("limited", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
-        ids = await append(client, *things(3))
-        url = fresh_server.url.replace("unix://", "unix://limited:pw@")
-        async with Subscriber(url, STREAM, "audit", start="earliest", hooks=seen) as consumer:
-            events = aiter(consumer)
-            await anext(events)
-            await anext(events)
-            await until_stored(client, ids[0])
-            await fresh_server.command("ACL", "SETUSER", "limited", "-get")
-            await client.client_kill_filter(user="limited")
-            await anext(events)
-            await wait_until(lambda: len(seen.of("cursor_not_saved")) > 5)
-            assert "NOPERM" in seen.of("cursor_not_saved")[-1].reason
-            await fresh_server.command("ACL", "SETUSER", "limited", "+get")
-            await until_stored(client, ids[1])
-            theirs = [each for each in await client.client_list() if each["user"] == "limited"]
-            assert len(theirs) == 2, "one reads, one stores cursors"
-
-
-async def test_a_killed_connection_of_commits_is_invisible(server: RedisServer, client: Redis) -> None:
-    ids = await append(client, *things(30))
-    seen = Recorder()
-    async with subscriber(server, seen) as consumer:
-        events = aiter(consumer)
-        await anext(events)
-        for number in range(1, 30):
-            if number % 10 == 0:
-                await client.client_kill_filter(_type="normal", skipme=True)
-            await anext(events)
-            await until_stored(client, ids[number - 1])
-    assert seen.of("cursor_not_saved") == seen.of("lease_lost") == []
 
 
 async def test_scripts_that_were_flushed_are_loaded_again(server: RedisServer, client: Redis) -> None:
@@ -414,7 +290,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(fresh_server: Redis
         committing = asyncio.create_task(consumer.commit(event))
         await asyncio.sleep(0)
         # It is written; now the connection ends, and then the server executes it.
-        channel = consumer._committing[0]._channel
+        channel = consumer._keepers[0]._channel
         assert channel is not None
         channel.abort("the test ends it")
         fresh_server.resume()
@@ -446,7 +322,7 @@ async def test_no_more_than_a_thousand_commits_are_unanswered(
 async def test_a_commit_that_takes_too_long_is_a_timeout(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     async with Redis.from_url(fresh_server.url) as client, subscriber(fresh_server) as consumer:
         [id] = await append(client, "t1")
         event = await anext(consumer)

@@ -17,7 +17,8 @@ PROGRAM = Path(__file__).parent.parent / "elsewhere.py"
 
 CALLS = 16  # and publish_threadsafe
 CLEAR = (
-    "RuntimeError: the publisher of 'things' belongs to another event loop, thread or process",
+    "RuntimeError: the publisher of 'things' was started in another process: ",
+    "RuntimeError: the publisher of 'things' belongs to another event loop or thread",
     "RuntimeError: the publisher of 'things' was used before",
     "RuntimeError: the subscriber 'audit' belongs to another event loop",
     "RuntimeError: the subscriber 'audit' was used before",

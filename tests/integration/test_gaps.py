@@ -36,7 +36,7 @@ KEY = "mainflux:cursor:audit:things"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 
@@ -311,7 +311,7 @@ async def test_what_was_trimmed_before_a_subscription_began_is_not_missing(
 async def test_what_is_known_of_one_stream_is_kept_while_another_is_refused(
     listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.2)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     rights = "default on nopass ~things ~others ~mainflux:cursor:audit:things +@all"
     async with redis_server(config={"user": rights}) as server, Redis.from_url(server.url) as client:
         await append(client, *things(1, 9))
@@ -326,7 +326,9 @@ async def test_what_is_known_of_one_stream_is_kept_while_another_is_refused(
     assert listener.of("gap") == []
 
 
-@pytest.mark.parametrize("start", [timedelta(0), "new", datetime.now(UTC) + timedelta(seconds=0.5)], ids=str)
+@pytest.mark.parametrize(
+    "start", [timedelta(0), "new", datetime.now(UTC) + timedelta(seconds=0.5)], ids=["now", "new", "a time"]
+)
 async def test_a_stream_that_is_quiet_at_two_starts_is_not_another_one(
     start: Any, server: RedisServer, client: Redis, listener: Listener
 ) -> None:

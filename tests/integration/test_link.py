@@ -394,6 +394,13 @@ async def test_replies_that_came_before_the_end_are_kept(server: RedisServer) ->
     await channel.aclose()
 
 
+async def test_what_the_server_says_before_it_ends_the_connection_is_told(server: RedisServer) -> None:
+    channel = await opened(server)
+    with pytest.raises(Disconnected, match="after it had said: ERR Protocol error: invalid bulk length"):
+        await channel.exchange(command("PING") + b"*1\r\n$-7\r\n", 3)
+    await channel.aclose()
+
+
 async def test_a_reply_that_nobody_asked_for_ends_the_connection(server: RedisServer) -> None:
     channel = await opened(server)
     await channel.exchange(command("SUBSCRIBE", "news"), 1)

@@ -257,37 +257,6 @@ async def test_the_body_of_a_cancelled_scope_is_delivered(server: RedisServer, c
     assert await stored_ids(client) == ["0000001"]
 
 
-def test_a_loop_that_ends_without_a_close_reports_what_was_buffered(server: RedisServer) -> None:
-    recorder = Recorder()
-
-    async def forgetful() -> Publisher:
-        publisher = Publisher(server.url, STREAM, hooks=recorder)
-        await publisher.start()
-        publisher.publish_nowait(numbered(1))
-        return publisher
-
-    publisher = asyncio.run(forgetful())
-    assert recorder.undelivered_ids() == ["0000001"]
-    with pytest.raises(PublisherClosed):
-        publisher.publish_threadsafe(numbered(2))
-
-
-def test_on_another_loop_it_is_refused(server: RedisServer) -> None:
-    publisher = Publisher(server.url, STREAM)
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(publisher.start())
-
-    async def elsewhere() -> None:
-        with pytest.raises(RuntimeError, match="belongs to another event loop"):
-            await publisher.publish(numbered(1))
-        with pytest.raises(RuntimeError, match="belongs to another event loop"):
-            await publisher.aclose()
-
-    asyncio.run(elsewhere())
-    loop.run_until_complete(publisher.aclose())
-    loop.close()
-
-
 # --- publishing ---
 
 

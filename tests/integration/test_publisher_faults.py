@@ -1,12 +1,10 @@
-"""The publisher and real faults of real servers. After each the history has to add up."""
+"""The publisher and servers that make trouble, beside the faults in `tests/faults`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -16,15 +14,13 @@ from mainflux_events import (
     AccessRefused,
     Backoff,
     ConfigError,
-    EncodeError,
     Publisher,
     PublisherClosed,
     ThingCreated,
     Undelivered,
 )
-from mainflux_events.drain import BATCH_EVENTS
 from mainflux_events.testing import RedisServer, redis_server
-from support import LOADS_SLOWLY, no_clients_left, restart_with_much_to_load, wait_until
+from support import no_clients_left, wait_until
 
 SHORT = Backoff(initial=0.01, maximum=0.05)
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
@@ -47,72 +43,7 @@ async def stored(server: RedisServer) -> list[str]:
         return await stored_ids(client)
 
 
-@contextlib.asynccontextmanager
-async def publishing(history: History, publisher: Publisher) -> AsyncIterator[None]:
-    """Publish all the while, as fast as other tasks allow."""
-
-    async def loop() -> None:
-        while True:
-            history.publish(publisher, 50)
-            await asyncio.sleep(0.001)
-
-    task = asyncio.create_task(loop())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def more_acknowledged(publisher: Publisher, events: int = 500) -> None:
-    before = publisher.stats.acknowledged
-    await wait_until(lambda: publisher.stats.acknowledged > before + events)
-
-
 # --- servers that die, hang, or are not there ---
-
-
-async def test_killed_and_restarted_with_its_data() -> None:
-    history = History()
-    async with redis_server(aof=True) as server:
-        async with publisher_of(server, history) as publisher, publishing(history, publisher):
-            for _ in range(3):
-                await more_acknowledged(publisher)
-                await server.kill()
-                await server.restart()
-            await more_acknowledged(publisher)
-        assert publisher.stats.reconnects >= 3
-        history.check(publisher, await stored(server), duplicates=3 * BATCH_EVENTS)
-        assert publisher.stats.undelivered == publisher.stats.dropped == 0
-
-
-async def test_killed_and_restarted_without_its_data(fresh_server: RedisServer) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history) as publisher, publishing(history, publisher):
-        await more_acknowledged(publisher)
-        await fresh_server.kill()
-        await fresh_server.restart()
-        await more_acknowledged(publisher)
-    history.check(publisher, await stored(fresh_server), duplicates=BATCH_EVENTS, kept=False)
-    assert publisher.stats.acknowledged == publisher.stats.accepted
-
-
-async def test_a_server_that_hangs_never_makes_publish_wait(fresh_server: RedisServer) -> None:
-    history = History()
-    async with (
-        publisher_of(fresh_server, history, attempt_timeout=0.1) as publisher,
-        publishing(history, publisher),
-    ):
-        await more_acknowledged(publisher)
-        fresh_server.hang()
-        before = len(history.accepted)
-        await wait_until(lambda: publisher.stats.retries >= 2)
-        assert len(history.accepted) > before
-        fresh_server.resume()
-        await more_acknowledged(publisher)
-    # Each attempt may have left a batch in the sockets of the server.
-    history.check(publisher, await stored(fresh_server), duplicates=publisher.stats.retries * BATCH_EVENTS)
-    assert publisher.stats.acknowledged == publisher.stats.accepted
 
 
 async def test_nobody_there_at_start() -> None:
@@ -136,40 +67,6 @@ async def test_start_ends_within_one_attempt_where_the_server_hangs(fresh_server
         assert time.monotonic() - began < 0.2 + LATE
 
 
-async def test_waits_grow_while_there_is_nobody_and_begin_again_after() -> None:
-    history = History()
-    backoff = Backoff(initial=0.02, maximum=0.1)
-    async with redis_server(tcp=True) as server:
-        async with publisher_of(server, history, backoff=backoff) as publisher:
-            for _ in range(2):
-                await server.kill()
-                history.publish(publisher)
-                began = len(history.recorder.retries)
-                await wait_until(lambda began=began: len(history.recorder.retries) > began + 5)  # type: ignore[misc]
-                await server.restart()
-                await publisher.flush(5.0)
-        attempts = [details.attempt for details in history.recorder.retries]
-        assert attempts[:6] == [1, 2, 3, 4, 5, 6]
-        again = attempts.index(1, 1)
-        assert attempts[again : again + 6] == [1, 2, 3, 4, 5, 6]
-        waits = [details.wait for details in history.recorder.retries]
-        assert max(waits) <= backoff.maximum
-        assert waits[5] >= backoff.maximum / 2
-        assert waits[again + 1] <= 2 * backoff.initial
-
-
-async def test_a_connection_closed_while_idle_is_not_noticed() -> None:
-    history = History()
-    async with redis_server() as server:
-        async with publisher_of(server, history, backoff=Backoff(30.0, 30.0)) as publisher:
-            for _ in range(5):
-                history.publish(publisher)
-                await publisher.flush(1.0)
-                await server.command("CLIENT", "KILL", "TYPE", "normal")
-        history.check(publisher, await stored(server))
-        assert publisher.stats.acknowledged == 5
-
-
 async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: RedisServer) -> None:
     history = History()
     slow = Backoff(30.0, 30.0)
@@ -187,29 +84,6 @@ async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: Redi
     history.check(publisher, await stored(fresh_server), duplicates=1)
 
 
-async def test_connections_killed_under_load() -> None:
-    history = History()
-    async with redis_server() as server:
-        async with publisher_of(server, history) as publisher, publishing(history, publisher):
-            for _ in range(20):
-                await more_acknowledged(publisher, 100)
-                await server.command("CLIENT", "KILL", "TYPE", "normal")
-        history.check(publisher, await stored(server), duplicates=20 * BATCH_EVENTS)
-        assert publisher.stats.acknowledged == publisher.stats.accepted
-
-
-async def test_a_server_that_loads_its_data() -> None:
-    history = History()
-    async with redis_server(config=LOADS_SLOWLY) as server:
-        async with publisher_of(server, history, attempt_timeout=2.0) as publisher:
-            await restart_with_much_to_load(server)
-            history.publish(publisher, 10)
-            await wait_until(lambda: any("LOADING" in details.reason for details in history.recorder.retries))
-            await publisher.flush(5.0)
-        history.check(publisher, await stored(server))
-        assert publisher.stats.acknowledged == 10
-
-
 async def test_no_room_for_another_client(fresh_server: RedisServer) -> None:
     history = History()
     async with publisher_of(fresh_server, history) as publisher, Redis.from_url(fresh_server.url) as client:
@@ -224,122 +98,6 @@ async def test_no_room_for_another_client(fresh_server: RedisServer) -> None:
 
 
 # --- refusals ---
-
-
-async def flip(
-    server: RedisServer,
-    history: History,
-    publisher: Publisher,
-    on: tuple[object, ...],
-    off: tuple[object, ...],
-) -> None:
-    """Let the server refuse and accept in turn while the publisher is at full rate."""
-    async with (
-        Redis.from_url(server.url, single_connection_client=True) as client,
-        publishing(history, publisher),
-    ):
-        for _ in range(150):
-            await client.execute_command(*on)
-            await asyncio.sleep(0.001)
-            await client.execute_command(*off)
-            await asyncio.sleep(0.002)
-    await publisher.flush(10.0)
-
-
-async def test_order_is_kept_while_memory_runs_out_again_and_again(fresh_server: RedisServer) -> None:
-    history = History()
-    fast = Backoff(0.001, 0.002)
-    async with publisher_of(fresh_server, history, backoff=fast) as publisher:
-        maxmemory = ("CONFIG", "SET", "maxmemory")
-        await flip(fresh_server, history, publisher, (*maxmemory, 1), (*maxmemory, 0))
-    assert publisher.stats.retries > 20
-    assert all(details.reason.startswith("OOM") for details in history.recorder.retries)
-    history.check(publisher, await stored(fresh_server), duplicates=0)
-    assert publisher.stats.acknowledged == publisher.stats.accepted
-
-
-async def test_order_is_kept_while_the_server_is_read_only_again_and_again(fresh_server: RedisServer) -> None:
-    history = History()
-    fast = Backoff(0.001, 0.002)
-    async with publisher_of(fresh_server, history, backoff=fast) as publisher:
-        replicaof = ("REPLICAOF",)
-        await flip(fresh_server, history, publisher, (*replicaof, "127.0.0.1", 1), (*replicaof, "NO", "ONE"))
-    assert publisher.stats.retries > 20
-    history.check(publisher, await stored(fresh_server), duplicates=0)
-    assert publisher.stats.acknowledged == publisher.stats.accepted
-
-
-async def test_nothing_is_lost_while_replicas_are_missing(fresh_server: RedisServer) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history) as publisher:
-        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 1)
-        history.publish(publisher, 10)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 0)
-        await publisher.flush(2.0)
-    assert history.recorder.retries[0].reason.startswith("NOREPLICAS")
-    history.check(publisher, await stored(fresh_server))
-
-
-async def test_a_key_of_another_type_at_start(server: RedisServer, client: Redis) -> None:
-    await client.set(STREAM, "x")
-    with pytest.raises(
-        ConfigError, match="the key 'mainflux.things' holds a string, not a stream; choose another"
-    ):
-        await Publisher(server.url, STREAM).start()
-
-
-@pytest.mark.parametrize("count", [1, 100])
-async def test_a_key_of_another_type_later_is_reported_and_costs_nothing(
-    server: RedisServer, client: Redis, count: int
-) -> None:
-    history = History()
-    async with publisher_of(server, history) as publisher:
-        await client.set(STREAM, "x")
-        history.publish(publisher, count)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        assert publisher.stats.undelivered == 0
-        await client.delete(STREAM)
-        await publisher.flush(2.0)
-    for details in history.recorder.retries:
-        assert details.reason.startswith("WRONGTYPE")
-        assert details.wait == SHORT.maximum
-    history.check(publisher, await stored(server))
-    assert publisher.stats.acknowledged == count
-
-
-@pytest.mark.parametrize("right", ["xadd", "multi", "exec"])
-async def test_rights_that_are_taken_away_cost_nothing(right: str) -> None:
-    history = History()
-    async with redis_server(tcp=True) as server:
-        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", "+xadd", "+multi", "+exec")
-        url = server.url.replace("redis://", "redis://writer:pw@")
-        settings = {"backoff": SHORT, "hooks": history.recorder, "max_len": None}
-        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
-            await server.command("ACL", "SETUSER", "writer", f"-{right}")
-            history.publish(publisher, 100)
-            if right != "multi":
-                await wait_until(lambda: publisher.stats.retries >= 3)
-                assert all("NOPERM" in details.reason for details in history.recorder.retries)
-                await server.command("ACL", "SETUSER", "writer", f"+{right}")
-            await publisher.flush(2.0)
-        history.check(publisher, await stored(server))
-        assert publisher.stats.acknowledged == 100
-
-
-@pytest.mark.parametrize("count", [1, 100])
-async def test_a_password_that_is_set_later_costs_nothing(fresh_server: RedisServer, count: int) -> None:
-    history = History()
-    async with publisher_of(fresh_server, history) as publisher, Redis.from_url(fresh_server.url) as client:
-        await client.config_set("requirepass", "later")
-        await client.client_kill_filter(_type="normal", skipme=True)
-        history.publish(publisher, count)
-        await wait_until(lambda: publisher.stats.retries >= 3)
-        assert publisher.stats.undelivered == 0
-        await client.config_set("requirepass", "")
-        await publisher.flush(2.0)
-    history.check(publisher, await stored(fresh_server))
-    assert publisher.stats.acknowledged == count
 
 
 async def test_credentials_that_change_are_given_anew() -> None:
@@ -384,49 +142,10 @@ async def test_a_stream_that_takes_no_more_ids_is_reported_and_costs_nothing(
 MIB = 1024 * 1024
 
 
-def sized(size: int) -> ThingCreated:
-    return ThingCreated(id="x" * size, group_id="", profile_id="")
-
-
-async def test_what_the_server_does_not_take_is_refused_at_publish() -> None:
-    async with redis_server(config={"proto-max-bulk-len": "1mb"}) as server:
-        async with publisher_of(server, max_event_bytes=4 * MIB) as publisher:
-            with pytest.raises(
-                EncodeError, match="a field is longer than the 1048576 bytes that the server takes"
-            ):
-                await publisher.publish(sized(MIB + 1))
-            await publisher.send(sized(MIB))
-        assert publisher.stats.accepted == publisher.stats.acknowledged == 1
-
-
-@pytest.mark.parametrize("may_ask", [True, False])
-async def test_what_the_server_no_longer_takes_is_given_up_and_the_rest_arrives(may_ask: bool) -> None:
-    history = History()
-    async with redis_server(tcp=True) as server:
-        rights = ("+xadd", "+multi", "+exec", "+config" if may_ask else "-config")
-        await server.command("ACL", "SETUSER", "writer", "on", ">pw", "~*", *rights)
-        url = server.url.replace("redis://", "redis://writer:pw@")
-        settings = {"backoff": SHORT, "hooks": history.recorder, "max_event_bytes": 4 * MIB}
-        async with Publisher(url, STREAM, **settings) as publisher:  # type: ignore[arg-type]
-            await server.command("CONFIG", "SET", "proto-max-bulk-len", MIB)
-            await server.command("CLIENT", "KILL", "USER", "writer")
-            history.publish(publisher, 5)
-            publisher.publish_nowait(sized(3 * MIB))
-            history.publish(publisher, 5)
-            reason = (
-                "longer than the 1048576 bytes" if may_ask else "the server refuses it: ERR Protocol error"
-            )
-            with pytest.raises(Undelivered, match=f"1 event was not delivered: .*{reason}"):
-                await publisher.flush(10.0)
-        assert await stored(server) == history.accepted
-        [lost] = history.recorder.lost_undelivered
-        assert (lost.operation, publisher.stats.undelivered) == ("thing.create", 1)
-
-
 async def test_the_largest_events_that_are_accepted_arrive(server: RedisServer, client: Redis) -> None:
     async with publisher_of(server) as publisher:
         for _ in range(5):
-            publisher.publish_nowait(sized(MIB - 1000))
+            publisher.publish_nowait(ThingCreated(id="x" * (MIB - 1000), group_id="", profile_id=""))
         await publisher.flush(5.0)
     assert await client.xlen(STREAM) == 5
     assert publisher.stats.retries == 0

@@ -77,7 +77,7 @@ async def test_2_an_event_whose_handler_was_cancelled_is_not_counted_as_handled(
 async def test_3_the_cursor_follows_each_event(server: RedisServer, client: Redis) -> None:
     """The reference stores the cursor once a batch, so that up to a hundred events come again after a kill.
 
-    `test_commits.py` kills a process; this looks at what is stored while each handler of one batch is at work.
+    `tests/faults/test_handlers.py` kills a process; this looks at what is stored while each handler of a batch works.
     """
     ids = await append(client, *(f"t{number}" for number in range(100)))
     seen: list[str | None] = []
@@ -123,7 +123,7 @@ async def test_4_or_it_stops_before_it(server: RedisServer, client: Redis) -> No
 
 async def test_10_redis_down_at_start_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference fails where it cannot reach Redis when it starts."""
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.02, maximum=0.1))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
     async with redis_server(aof=True) as server:
         async with Redis.from_url(server.url) as client:
             await append(client, "t1")
@@ -139,7 +139,7 @@ async def test_10_the_waits_between_attempts_do_not_stay_grown(monkeypatch: pyte
 
     So after one long outage the next short one costs half a minute. Here an answered read is enough.
     """
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", Backoff(initial=0.01, maximum=30.0))
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.01, maximum=30.0))
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 20)
     seen = Recorder()
     async with redis_server() as server, subscriber(server, hooks=seen):

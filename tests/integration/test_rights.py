@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,19 +15,25 @@ from redis.asyncio import Redis
 
 import consuming
 import histories
-from mainflux_events import AccessRefused, Backoff, Publisher, Subscriber
+from mainflux_events import AccessRefused, Backoff, GroupSubscriber, Publisher, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 STREAM = "mainflux.things"  # the pages'
 SHORT = Backoff(initial=0.01, maximum=0.05)
-SIDES = {"publisher": "publishing", "audit": "subscribing"}
+SIDES = {
+    "publisher": "publishing",
+    "once": "publishing",
+    "audit": "subscribing",
+    "worker": "subscribing",
+    "member": "groups",
+}
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", SHORT)
 
 
 def listed(user: str) -> list[str]:
@@ -46,10 +53,17 @@ async def url_of(server: RedisServer, user: str, *without: str) -> str:
     return f"unix://{user}:secret@{quote(str(server.socket))}"
 
 
-async def starting(url: str) -> Publisher | Subscriber:
+async def starting(url: str) -> Publisher | Subscriber | GroupSubscriber:
     """Start the side that the user of a URL is for."""
-    publishes = url.startswith("unix://publisher:")
-    side = Publisher(url, STREAM, backoff=SHORT) if publishes else Subscriber(url, STREAM, "audit")
+    side: Publisher | Subscriber | GroupSubscriber
+    if url.startswith("unix://audit:"):
+        side = Subscriber(url, STREAM, "audit")
+    elif url.startswith("unix://worker:"):
+        side = Subscriber(url, STREAM, "audit", exclusive="standby")
+    elif url.startswith("unix://member:"):
+        side = GroupSubscriber(url, STREAM, "workers")
+    else:
+        side = Publisher(url, STREAM, backoff=SHORT, idempotent=url.startswith("unix://once:"))
     await side.start()
     return side
 
@@ -66,14 +80,17 @@ async def refused_commands(server: RedisServer) -> set[bytes]:
 SAYS_WHAT_IT_IS = {b"client", b"client|setinfo"}
 
 
-async def test_the_listed_rights_are_enough_to_publish(fresh_server: RedisServer) -> None:
+@pytest.mark.parametrize(("user", "idempotent"), [("publisher", False), ("once", True)])
+async def test_the_listed_rights_are_enough_to_publish(
+    user: str, idempotent: bool, fresh_server: RedisServer
+) -> None:
     history = histories.History()
-    url = await url_of(fresh_server, "publisher")
-    async with Publisher(url, STREAM, hooks=history.recorder) as publisher:
+    url = await url_of(fresh_server, user)
+    async with Publisher(url, STREAM, hooks=history.recorder, idempotent=idempotent) as publisher:
         for size in (1, 1, 1000):
             history.publish(publisher, size)
             await publisher.flush(2.0)
-        await fresh_server.command("CLIENT", "KILL", "USER", "publisher")
+        await fresh_server.command("CLIENT", "KILL", "USER", user)
         history.publish(publisher, 100)
         await publisher.flush(2.0)
     async with Redis.from_url(fresh_server.url) as client:
@@ -82,14 +99,19 @@ async def test_the_listed_rights_are_enough_to_publish(fresh_server: RedisServer
     assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
 
 
-async def test_the_listed_rights_are_enough_to_subscribe(fresh_server: RedisServer) -> None:
-    url = await url_of(fresh_server, "audit")
+@pytest.mark.parametrize(("user", "exclusive"), [("audit", False), ("worker", True)])
+async def test_the_listed_rights_are_enough_to_subscribe(
+    user: str, exclusive: bool, fresh_server: RedisServer
+) -> None:
+    url = await url_of(fresh_server, user)
     seen = consuming.Recorder()
     async with Redis.from_url(fresh_server.url) as client:
         ids = await consuming.append(client, *(f"t{number}" for number in range(300)), stream=STREAM)
         # Without a stored cursor, then with one.
         for count in (100, 200):
-            async with Subscriber(url, STREAM, "audit", start="earliest", hooks=seen) as subscriber:
+            async with Subscriber(
+                url, STREAM, "audit", start="earliest", exclusive=exclusive, hooks=seen
+            ) as subscriber:
                 async for event in subscriber:
                     await asyncio.sleep(0)
                     if event.id == ids[count - 1]:
@@ -103,8 +125,36 @@ async def test_the_listed_rights_are_enough_to_subscribe(fresh_server: RedisServ
     assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
 
 
+async def test_the_listed_rights_are_enough_for_a_group(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.claims.SWEEP_EVERY", 0.0)
+    url, seen = await url_of(fresh_server, "member"), consuming.Recorder()
+    settings: dict[str, Any] = {"start": "earliest", "claim_after": 0.2, "hooks": seen}
+    async with Redis.from_url(fresh_server.url) as client:
+        await client.xgroup_create(STREAM, "workers", "0", mkstream=True)
+        await consuming.append(client, "t1", "t2", "t3", stream=STREAM)
+        await client.xreadgroup("workers", "dead", {STREAM: ">"}, count=2)
+        async with GroupSubscriber(url, STREAM, "workers", **settings) as subscriber:
+            taken = await consuming.take(subscriber, 3)
+            assert (await subscriber.lag())[STREAM].entries == 1
+            assert set((await subscriber.pending())[STREAM]) == {"dead", subscriber.consumer}
+        assert sorted(taken) == ["t1", "t2", "t3"]
+        assert {each["name"] for each in await client.xinfo_consumers(STREAM, "workers")} == {
+            b"dead",
+            b"given-back",
+        }
+    assert seen.seen == []
+    assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
+
+
 # What a missing right shows in only later.
-LATER = {("publisher", "+type"), ("audit", "+type"), ("audit", "+evalsha")}
+LATER = {
+    *((user, "+type") for user in SIDES),
+    ("audit", "+evalsha"),
+    ("worker", "+evalsha"),
+    ("member", "+evalsha"),
+}
 
 
 @pytest.mark.parametrize(("user", "right"), [each for each in rights("+") if each not in LATER])
@@ -113,7 +163,7 @@ async def test_a_missing_right_is_named_at_start(user: str, right: str, fresh_se
     with pytest.raises(AccessRefused) as caught:
         await starting(url)
     told = str(caught.value)
-    assert f"may not run {right[1:].upper()} " in told or f" with GET and {right[1:].upper()} on" in told
+    assert re.search(rf"may not run [A-Z, and with]*\b{right[1:].upper()}\b", told)
     assert right in told, "what the user needs"
     assert user not in told.replace(f"mainflux:cursor:{user}", "")
     assert "secret" not in told

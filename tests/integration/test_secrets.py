@@ -37,8 +37,8 @@ SHORT = Backoff(initial=0.01, maximum=0.05)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.subscriber.BACKOFF", SHORT)
-    monkeypatch.setattr("mainflux_events.subscriber.PATIENCE", 0.5)
+    monkeypatch.setattr("mainflux_events.service.BACKOFF", SHORT)
+    monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.5)
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 

@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats"],
+    ["_version", "errors", "resp", "stats", "slots", "gate"],
     ["events"],
     ["actions"],
     ["values"],
@@ -27,13 +27,17 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel"],
     ["link"],
-    ["cursor", "batch", "ledger", "line"],
+    ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],
-    ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox"],
+    ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
     ["intake"],
-    ["commits", "reader", "writer"],
+    ["iteration", "keeping", "reader", "writer", "groups", "tenure"],
+    ["commits", "pending"],
+    ["acks"],
+    ["standing", "service"],
+    ["join", "claims"],
     ["consumer"],
-    ["publisher", "subscriber", "redriving"],
+    ["publisher", "subscriber", "group", "redriving"],
     [""],
     ["contrib", "testing", "cli", "__main__"],
 ]

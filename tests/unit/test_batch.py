@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mainflux_events.batch import Transactions, Verdict
+from mainflux_events.batch import NONSENSE, Transactions, Verdict
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 
@@ -53,6 +53,12 @@ def test_several_go_in_one_transaction() -> None:
         ("cut off before any reply", 2, [], Verdict(())),
         ("cut off while queued", 2, [b"OK", QUEUED], Verdict(())),
         ("cut off before the result", 2, [b"OK", QUEUED, QUEUED], Verdict(())),
+        ("no ID", 1, [5], Verdict([], NONSENSE)),
+        ("an ID and no ID", 2, [b"OK", QUEUED, QUEUED, [b"1-0", None]], Verdict([b"1-0"], NONSENSE)),
+        ("too few IDs", 2, [b"OK", QUEUED, QUEUED, [b"1-0"]], Verdict((), NONSENSE)),
+        ("too many IDs", 2, [b"OK", QUEUED, QUEUED, [b"1-0", b"2-0", b"3-0"]], Verdict((), NONSENSE)),
+        ("no result", 2, [b"OK", QUEUED, QUEUED, None], Verdict((), NONSENSE)),
+        ("something else", 2, [b"OK", b"OK", b"OK", b"OK"], Verdict((), NONSENSE)),
     ],
 )  # fmt: skip
 def test_replies_say_what_became_of_the_events(

@@ -20,6 +20,7 @@ from mainflux_events.cursor import (
     stream_info,
 )
 from mainflux_events.refusals import Refusal
+from mainflux_events.resp import bulk_strings
 
 LARGEST = 2**64 - 1
 NOW = datetime(2026, 6, 26, 8, 0, 0, 123_456, tzinfo=UTC)
@@ -256,6 +257,48 @@ def test_a_refused_commit_is_due_again() -> None:
     cursor.answered(Refusal("OOM command not allowed"))
     assert cursor.due
     assert expected(cursor.commit(by_text=False)) == b"1-0"
+
+
+def test_a_fenced_commit_names_the_lease_and_its_token() -> None:
+    cursor = Cursor("audit", "things")
+    cursor.attach("1-0")
+    cursor.fence("lease", "token")
+    cursor.finish(b"2-0")
+    packed = cursor.commit(by_text=True)
+    assert packed.startswith(b"*8\r\n")
+    words = bulk_strings(packed, packed.index(b"\r\n") + 2)
+    assert words[2:] == [b"2", cursor.key.encode(), b"lease", b"1-0", b"2-0", b"token"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "behind"),
+    [
+        (b"2-0", False),
+        (b"1-9", False),
+        (b"2-1", True),
+        (b"10-0", True),
+        (None, False),
+        (b"garbage", False),
+        (Refusal("WRONGTYPE Operation against a key holding the wrong kind of value"), False),
+    ],
+)
+def test_it_is_behind_where_more_is_stored_than_is_handled_here(stored: Any, behind: bool) -> None:
+    cursor = Cursor("audit", "things")
+    cursor.attach("1-0")
+    cursor.finish(b"2-0")
+    assert cursor.is_behind(stored) == behind
+
+
+def test_it_is_not_behind_what_it_stored_itself_of_a_stream_that_is_another_one_now() -> None:
+    cursor = Cursor("audit", "things")
+    cursor.attach("5-0")
+    cursor.go_back("0-0")
+    assert not cursor.is_behind(b"5-0")
+    assert cursor.is_behind(b"6-0")
+
+
+def test_one_that_does_not_know_yet_where_to_begin_is_not_behind() -> None:
+    assert not Cursor("audit", "things").is_behind(b"5-0")
 
 
 def test_after_a_new_connection_what_is_stored_tells_which_commits_arrived() -> None:

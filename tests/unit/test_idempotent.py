@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from mainflux_events import EncodeError, ThingRemoved, wire
-from mainflux_events.batch import Verdict
+from mainflux_events.batch import NONSENSE, Verdict
 from mainflux_events.hooks import SequenceLostDetails
 from mainflux_events.idempotent import (
     APPEND_SCRIPT,
     CLAIM_SCRIPT,
     KEPT,
+    MOST_IDS,
     MOST_VALUES,
     Counted,
     Numbered,
     State,
     sequence_key,
 )
+from mainflux_events.link import Reply
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import bulk
 
@@ -224,10 +226,16 @@ def test_only_what_was_not_acknowledged_yet_is_acknowledged() -> None:
 # --- sequences that are lost ---
 
 
-@pytest.mark.parametrize("found", [None, b"", b"garbage", b"1 1"])
-def test_of_a_batch_whose_sequence_is_gone_nobody_knows(found: bytes | None) -> None:
+@pytest.mark.parametrize("found", [b"", b"garbage", b"1 1", b"9" * 9000 + b" 1 1", 1, []])
+def test_a_claim_is_not_answered_by_what_is_no_sequence(found: Reply) -> None:
     appender = in_doubt(acknowledged(claimed()))
-    assert appender.verdict(3, [found]) == Verdict((), lost=lost(appender, 3, None, 3))
+    assert appender.verdict(3, [found]) == Verdict((), NONSENSE)
+    assert (appender.in_doubt, appender.epochs) == (True, 0)
+
+
+def test_of_a_batch_whose_sequence_is_gone_nobody_knows() -> None:
+    appender = in_doubt(acknowledged(claimed()))
+    assert appender.verdict(3, [None]) == Verdict((), lost=lost(appender, 3, None, 3))
     assert appender.epochs == 1
     # What comes next begins a new one, and that is no other loss.
     begin = words(appender.payload(BATCH))
@@ -328,6 +336,13 @@ def test_every_batch_keeps_the_sequence() -> None:
         clock.now += KEPT / 2
         assert words(appender.payload(BATCH))[5] == b"1 1 %d" % (3 * number - 3)
         appender.verdict(3, [b"1 1 %d 7-%d+3" % (3 * number, 3 * number)])
+
+
+def test_a_server_cannot_make_us_count_without_end() -> None:
+    state = State.of(b"1 1 3 7-0+99999999999999999999 8-0+99999999999999999999")
+    assert state is not None
+    assert len(state.ids) == MOST_IDS
+    assert State.of(b"9" * 5000 + b" 1 1") is None
 
 
 # --- events and keys ---

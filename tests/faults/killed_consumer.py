@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 
-from consuming import STREAM, thing
+from consuming import thing
+from histories import STREAM
 from mainflux_events import Commit, Event, Subscriber, ThingRemoved
 
 URL, LAST, KIND, POLICY = sys.argv[1:]
@@ -32,6 +33,10 @@ async def awaits_every_third_time(event: Event) -> None:
 
 async def awaits_another_task(event: Event) -> None:
     await asyncio.create_task(asyncio.sleep(0))
+
+
+async def takes_a_millisecond(event: Event) -> None:
+    await asyncio.sleep(0.001)
 
 
 async def handle(event: Event) -> None:

@@ -1,0 +1,183 @@
+"""Acknowledging what a consumer of a group has handled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from .deadletters import Step
+from .hooks import CursorNotSavedDetails, logger
+from .intake import Entries
+from .keeping import Keeping
+from .link import Channel, Disconnected, Link, Reply
+from .pending import Share
+from .policies import Commit
+from .refusals import Refusal
+
+# While so many are handled and cannot be acknowledged, nothing more is read.
+MOST_UNACKNOWLEDGED: Final = 10_000
+
+
+class Acknowledger(Keeping[Share]):
+    """Acknowledges what is handled of the streams of one server, by the policy.
+
+    Args:
+        link: where to connect to.
+        shares: what is held of the streams.
+        policy, settle, settings: as of `Keeping`.
+
+    Attributes:
+        freed: set when another entry that has to be handed out alone may be.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        shares: Sequence[Share],
+        policy: Commit,
+        settle: Callable[[], bool],
+        **settings: Any,
+    ) -> None:
+        super().__init__(link, shares, policy, settle, **settings)
+        self.freed: asyncio.Event = asyncio.Event()
+
+    def _finish(self, track: Share, entries: Entries) -> None:
+        if track.finish(entries):
+            self.freed.set()
+
+    async def passing(self, track: Share, id: bytes) -> Step:
+        """The acknowledgement of an entry, to go with its dead letter."""
+        return track.member.passing(id)
+
+    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
+        """Take the reply to that. Gives whether it was done: not where somebody else has acknowledged the entry."""
+        return reply == 1 or again
+
+    def _command(self, track: Share) -> bytes:
+        return track.acknowledge()
+
+    def _take(self, track: Share, reply: Reply) -> None:
+        track.answered(reply)
+        if isinstance(reply, Refusal):
+            self._suffer(reply)
+
+    async def _prepare(self, channel: Channel) -> None:
+        for share in self._tracks:
+            share.reattach()
+
+    async def asked(self, *commands: bytes) -> list[Reply]:
+        """What the server answers to commands. It takes them in the order of these and of the acknowledgements.
+
+        Cancelled, it leaves the connection as it is.
+
+        Raises:
+            Disconnected: there is no connection, at the moment.
+        """
+        if self._channel is None or self._trouble is not None:
+            raise Disconnected("there is no connection for it", [])
+        answered: asyncio.Future[tuple[list[Reply], str]] = self._loop.create_future()
+
+        def answer(replies: list[Reply], ended: str) -> None:
+            if not answered.done():
+                answered.set_result((replies, ended))
+
+        self._channel.post(b"".join(commands), len(commands), answer)
+        self._channel.listen()
+        replies, ended = await answered
+        if ended:
+            trouble = Disconnected(ended, replies)
+            self._suffer(trouble)
+            raise trouble
+        return replies
+
+    async def ask(self, command: bytes) -> Reply:
+        """What the server answers to a command; a refusal is raised, and got over."""
+        [reply] = await self.asked(command)
+        if isinstance(reply, Refusal):
+            if reply.code != "NOGROUP":  # that, the reader gets over
+                self._suffer(reply)
+            raise reply
+        self._line.worked()
+        return reply
+
+    def count(self, share: Share, id: bytes) -> None:
+        """Have a delivery counted, without waiting for that: before it is handled, the kernel has the command."""
+        if self._channel is not None and self._trouble is None:
+            self._channel.post(share.count(id), 1, _ignore)
+
+    async def caught_up(self) -> None:
+        """Wait while too much is handled that cannot be acknowledged."""
+        while sum(len(share.unacknowledged) for share in self._tracks) > MOST_UNACKNOWLEDGED:
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def conclude(self, timeout: float) -> None:
+        await super().conclude(timeout)
+        for share in self._tracks:
+            if share.joined:
+                try:
+                    await self.ask(share.member.leave(share.deliveries()))
+                except (Disconnected, Refusal) as error:
+                    logger.warning("not_given_back: %r of %r: %s", share.member.consumer, share.stream, error)
+                share.joined = False
+
+    # --- reports ---
+
+    def _report_not_saved(self) -> None:
+        for share in self._tracks:
+            if not share.settled:
+                last = share.unacknowledged[-1].decode()
+                details = CursorNotSavedDetails(share.stream, share.member.group, last, str(self._trouble))
+                logger.warning("not_acknowledged: %r, up to %s: %s", details.stream, last, details.reason)
+                self._observers.notify("cursor_not_saved", details)
+
+    def report_unsaved(self) -> None:
+        for share in self._tracks:
+            if not share.settled:
+                logger.error(
+                    "not_acknowledged: %d entries of %r, on closing", len(share.unacknowledged), share.stream
+                )
+            if share.joined:
+                logger.warning("not_given_back: %r of %r, on closing", share.member.consumer, share.stream)
+
+
+def _ignore(replies: list[Reply], ended: str) -> None:
+    """What the server answers to a count says nothing."""
+
+
+class Redelivery:
+    """The `Keeper` of an entry that was delivered before. That it is handed out again is counted.
+
+    Args:
+        keeper: who acknowledges it.
+        share, id: where it is, and which.
+    """
+
+    def __init__(self, keeper: Acknowledger, share: Share, id: bytes) -> None:
+        self._keeper = keeper
+        self._share = share
+        self._id = id
+
+    @property
+    def turned(self) -> bool:
+        return self._keeper.turned
+
+    def room(self) -> int:
+        return self._keeper.room()
+
+    def begin(self) -> None:
+        self._keeper.count(self._share, self._id)
+        self._keeper.begin()
+
+    def finished(self, track: Share, entries: Entries) -> None:
+        self._keeper.finished(track, entries)
+
+    async def passing(self, track: Share, id: bytes) -> Step:
+        return await self._keeper.passing(track, id)
+
+    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
+        return self._keeper.passed(track, reply, again=again)
+
+    def look_out(self) -> None:
+        self._keeper.look_out()

@@ -1,0 +1,45 @@
+"""Until when events may be handed out, where somebody else may come to have the right to."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+
+class Gate:
+    """Open for ever, unless somebody sets an end.
+
+    Attributes:
+        until: until when it is open, by the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.until: float = math.inf
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def open(self, until: float) -> None:
+        """It is open until this moment."""
+        self.until = until
+        self._news.set()
+
+    def close(self) -> None:
+        """It is closed."""
+        self.until = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """It stays closed, for this reason."""
+        self._error = error
+        self.close()
+        self.wake()
+
+    def wake(self) -> None:
+        """Whoever waits shall look again."""
+        self._news.set()
+
+    async def news(self) -> None:
+        """Wait until something has changed. Raises why that will never be."""
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        self._news.clear()
+        await self._news.wait()

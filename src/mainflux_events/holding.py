@@ -1,0 +1,88 @@
+"""Leases on one server: asked for, renewed and let go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+
+from .errors import ConfigError
+from .hooks import Observers
+from .lease import Lease
+from .line import Line
+from .link import Link, Reply
+from .policies import Backoff
+from .refusals import Refusal, refuse_access
+
+# Seconds that the server may be silent before another connection is made: there has to be time left to renew on that.
+SILENCE: Final = 2.0
+
+_RIGHTS: Final = "an exclusive subscriber needs +get +set +pexpire +pttl +eval on the key of its lease, too"
+
+
+class Holding:
+    """Leases on one server, and the connection to it.
+
+    Args:
+        link: where to connect to.
+        leases: by the streams that they are about.
+        backoff: the waits between attempts.
+        observers: who is told.
+    """
+
+    def __init__(self, link: Link, leases: dict[str, Lease], backoff: Backoff, observers: Observers) -> None:
+        self.leases = leases
+        self.line: Line = Line(
+            link,
+            next(iter(leases.values())).key,
+            stream=",".join(leases),
+            what="lease",
+            backoff=backoff,
+            patience=SILENCE,
+            observers=observers,
+        )
+
+    async def check(self) -> None:
+        """Raise AccessRefused or ConfigError for what can never work."""
+        replies = await self.ask([lease.check() for lease in self.leases.values()])
+        for lease, reply in zip(self.leases.values(), replies, strict=True):
+            what = f"EVAL with GET, SET, PEXPIRE and PTTL on {lease.key!r}"
+            refuse_access(reply, self.line.where, what, _RIGHTS)
+            if isinstance(reply, Refusal) and reply.code == "WRONGTYPE":
+                raise ConfigError(
+                    f"{self.line.where}: {lease.key!r} holds something else than a lease; delete it"
+                )
+
+    async def acquire(self) -> dict[str, int]:
+        """Ask for all. Gives the streams whose leases somebody else holds, and the milliseconds that are left."""
+        asked = monotonic()
+        replies = await self.ask([lease.acquire() for lease in self.leases.values()])
+        for lease, reply in zip(self.leases.values(), replies, strict=True):
+            lease.acquired(reply, asked)
+        self._understood(replies)
+        pairs = zip(self.leases, replies, strict=True)
+        return {stream: reply for stream, reply in pairs if isinstance(reply, int)}
+
+    async def renew(self) -> None:
+        """Ask for another while."""
+        asked = monotonic()
+        replies = await self.ask([lease.renew() for lease in self.leases.values()])
+        for lease, reply in zip(self.leases.values(), replies, strict=True):
+            lease.renewed(reply, asked)
+        self._understood(replies)
+
+    async def release(self) -> None:
+        """Let go what is held."""
+        if held := [lease for lease in self.leases.values() if lease.until]:
+            await self.ask([lease.release() for lease in held])
+
+    async def ask(self, commands: Sequence[bytes]) -> list[Reply]:
+        """Commands to this server, and their replies."""
+        channel = await self.line.channel()
+        return await channel.exchange(b"".join(commands), len(commands))
+
+    def _understood(self, replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            if isinstance(reply, Refusal):
+                raise reply
+        self.line.worked()

@@ -1,0 +1,184 @@
+"""Joining a consumer group, making it where it is not, and reading what is new."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final
+
+from .acks import Acknowledger
+from .cursor import Start, stream_info
+from .errors import ConfigError
+from .hooks import ResetDetails, logger
+from .intake import Entries, Inbox, Part
+from .link import Channel, Disconnected, Link, Reply
+from .notices import Notice, Notices
+from .pending import Share
+from .reader import BLOCK_MS, ReadAhead
+from .refusals import Refusal, refuse_access
+from .resp import command
+from .standing import group_of, groups
+
+# Entries that one consumer has are kept from the others. So it reads ahead what its handlers take about so long for,
+# in seconds.
+AHEAD: Final = 0.5
+
+# What a read says where the group, or the stream with it, is gone: by the version, and by when that was.
+_GONE: Final = ("NOGROUP", "UNBLOCKED")
+
+
+class GroupReader(ReadAhead):
+    """Reads what nobody of the group had yet.
+
+    Args:
+        link, inbox, settings: as of `ReadAhead`.
+        shares: what is held of the streams.
+        keeper: who acknowledges it.
+        start: where a new group begins.
+        clear: set while nothing waits that was delivered before; only then is read on.
+        notices: who tells that a group is gone.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        shares: Sequence[Share],
+        keeper: Acknowledger,
+        start: Start,
+        clear: asyncio.Event,
+        notices: Notices,
+        inbox: Inbox,
+        **settings: Any,
+    ) -> None:
+        super().__init__(link, [share.stream for share in shares], inbox, **settings)
+        self._shares = {share.stream.encode(): share for share in shares}
+        self._member = shares[0].member
+        self._keeper = keeper
+        self._start = start
+        self._clear = clear
+        self._notices = notices
+        self._reattached: Channel | None = None
+        self._taken_at = 0.0
+        self._fetched = self._before = 0
+        self._count = 1
+
+    def count(self) -> int:
+        """How many entries of a stream are to be had at once."""
+        return min(self._count, self._most)
+
+    async def _attach(self, channel: Channel) -> None:
+        if self._reattached is None:
+            await self._keeper.channel()
+            await self._join(channel)
+            return
+        while channel is not self._reattached or not all(share.joined for share in self._shares.values()):
+            await self._keeper.recovered()
+            with contextlib.suppress(Disconnected):  # of the keeper's connection, which it makes again
+                await self._join(channel)
+
+    async def _join(self, channel: Channel) -> None:
+        for share in self._shares.values():
+            if not share.joined:
+                await join(share, self._start, self._keeper, self._notices, self.line.where)
+        if channel is not self._reattached:
+            # What was on its way over the last connection is pending, and here it is not. Nothing is on its way now.
+            for share in self._shares.values():
+                pending = await self._keeper.ask(share.member.pending())
+                share.strayed(pending, monotonic(), undelivered=self._reattached is not None)
+            self._reattached = channel
+            self._keeper.freed.set()
+
+    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
+        await self._clear.wait()
+        await self._keeper.caught_up()
+        before = channel.received
+        [reply] = await channel.exchange(self._command(), 1)
+        if isinstance(reply, Refusal):
+            if reply.code not in _GONE:
+                raise reply
+            for share in self._shares.values():
+                share.joined = False
+            return []
+        if not reply:
+            return []
+        assert isinstance(reply, list)
+        counts = [len(entries) for _, entries in reply]
+        self._fetched = sum(counts)
+        self._adapt(counts, channel.received - before)
+        return [self._part(self._shares[stream], entries) for stream, entries in reply]
+
+    def _command(self) -> bytes:
+        member, news = self._member, (">",) * len(self._streams)
+        group = ("GROUP", member.group, member.consumer)
+        return command(
+            "XREADGROUP", *group, "COUNT", self.count(), "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *news
+        )
+
+    def _part(self, share: Share, entries: Entries) -> Part:
+        share.took(entries, monotonic())
+        share.reads_ahead(entries)
+        return Part(share, self._keeper, entries)
+
+    def _proceed(self, waited: bool) -> None:
+        super()._proceed(waited)
+        now = monotonic()
+        if not waited:
+            # The batch before this one has been handled since it was taken.
+            ahead = self._before * AHEAD / max(now - self._taken_at, 1e-6)
+            self._most = max(1, min(self._most, round(ahead / len(self._streams))))
+        self._taken_at, self._before = now, self._fetched
+
+
+async def join(share: Share, start: Start, keeper: Acknowledger, notices: Notices, where: str) -> None:
+    """Find the group of a stream, or make it.
+
+    Args:
+        share: what is held of the stream.
+        start: where a new group begins.
+        keeper: whose connection is used.
+        notices: who tells that a group is gone.
+        where: the server, for messages.
+
+    Raises:
+        AccessRefused, ConfigError: the user may not, or the key holds something else than a stream.
+        Disconnected, Refusal: what may pass.
+    """
+    member = share.member
+    kind, info = await keeper.asked(command("TYPE", share.stream), command("XINFO", "STREAM", share.stream))
+    if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
+        raise ConfigError(
+            f"{where}: the key {share.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
+        )
+    _refuse_access(kind, where, f"TYPE on {share.stream!r}")
+    _refuse_access(info, where, f"XINFO STREAM on {share.stream!r}")
+    last = stream_info(info)["last-generated-id"].decode()
+    begins = share.begins(start, last, datetime.now(UTC))
+    [made] = await keeper.asked(member.create(begins))
+    _refuse_access(made, where, f"XGROUP CREATE on {share.stream!r}")
+    if isinstance(made, Refusal) and made.code != "BUSYGROUP":
+        raise made
+    if not share.position:
+        await _try_rights(share, keeper, where)
+    elif not isinstance(made, Refusal):
+        logger.warning("group_made_again: %r of %r, behind %s", member.group, share.stream, begins)
+        notices.tell(ResetDetails(share.stream, share.position, last, begins))
+    share.join(group_of(await keeper.ask(groups(share)), share)["last-delivered-id"].decode())
+
+
+async def _try_rights(share: Share, keeper: Acknowledger, where: str) -> None:
+    trials = share.member.trials()
+    for what, reply in zip(trials, await keeper.asked(*trials.values()), strict=True):
+        _refuse_access(reply, where, f"{what} on {share.stream!r}")
+
+
+_RIGHTS = (
+    "a group needs the rights +xreadgroup +xgroup +xack +xautoclaim +xclaim +xpending +xinfo +type +eval "
+    "on the stream's key"
+)
+
+
+def _refuse_access(reply: Reply, where: str, what: str) -> None:
+    refuse_access(reply, where, what, _RIGHTS)

@@ -1,0 +1,56 @@
+"""What the contract is held against. Another kind of subscriber, or of server, is one more line in `BACKENDS`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mainflux_events import GroupSubscriber, Publisher, Subscriber
+from mainflux_events.testing import redis_server
+
+STREAM = "mainflux.things"
+
+# Seconds in which a consumer that was killed loses what it had; many times what a machine under load stalls for.
+CLAIM_AFTER = 1.0
+
+
+@asynccontextmanager
+async def redis() -> AsyncIterator[str]:
+    """The URL of a Redis of the test's own, which keeps what it is given."""
+    async with redis_server() as server:
+        yield server.url
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kind of subscriber, and where it finds its events.
+
+    Attributes:
+        name: as the tests' names have it.
+        server: what its URL leads to, while the context lasts.
+        subscriber: makes one: a URL, a stream, a name, and settings.
+        publisher: makes one: a URL, a stream.
+        competing: whether those of one name share the events out among them.
+        counts_crashes: whether it gives up an event that kills each process which handles it.
+    """
+
+    name: str
+    server: Callable[[], AbstractAsyncContextManager[str]]
+    subscriber: Callable[..., Any]
+    publisher: Callable[[str, str], Publisher] = Publisher
+    competing: bool = False
+    counts_crashes: bool = False
+
+
+_GROUP = partial(GroupSubscriber, claim_after=CLAIM_AFTER)
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("cursor", redis, Subscriber),
+        Backend("group", redis, _GROUP, competing=True, counts_crashes=True),
+    )
+}

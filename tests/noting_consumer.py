@@ -1,0 +1,32 @@
+"""A process that consumes, and writes down what it handles before anything else, where no kill can undo it.
+
+Arguments: the backend, the server's URL, the file, and the ID of the thing whose handler kills the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from contract.backends import BACKENDS, STREAM
+from mainflux_events import Event, ThingRemoved
+
+BACKEND, URL, NOTES, LAST = sys.argv[1:]
+
+
+async def main() -> None:
+    notes = os.open(NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    async def handle(event: Event) -> None:
+        assert isinstance(event.action, ThingRemoved)
+        os.write(notes, f"{event.action.id}\n".encode())
+        if event.action.id == LAST:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0)
+
+    await BACKENDS[BACKEND].subscriber(URL, STREAM, "audit", start="earliest").run(handle)
+
+
+asyncio.run(main())
