@@ -27,6 +27,7 @@ from mainflux_events import (
     StreamReset,
     Subscriber,
 )
+from mainflux_events.gaps import number as parsed
 from mainflux_events.hooks import GapDetails, ResetDetails
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
@@ -592,70 +593,111 @@ async def test_the_right_to_ask_what_a_stream_holds_is_missed_at_the_start(
 # --- all at once ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_what_is_handled_and_what_is_missed_is_all_that_was_ever_added(
-    seed: int, server: RedisServer, client: Redis, listener: Listener
-) -> None:
-    random = Random(seed)
-    total = resets = 0
+class History:
+    """What was ever added to a stream, and to those before it: held against what a subscriber was told."""
 
-    async def append_some(count: int) -> None:
-        nonlocal total
-        batch = things(total + 1, total + count)
-        total += count
+    def __init__(self) -> None:
+        self.ids: dict[str, tuple[int, int]] = {}
+        self.deleted: set[str] = set()
+
+    async def add(self, client: Redis, random: Random) -> None:
+        """Append some entries and trim, in one moment or nearly."""
+        names = self._next(random.randint(1, 40))
         kept = random.choice([0, 1, 5, 20, 1000, 1000])
         if random.random() < 0.7:
-            await append_and_keep(client, kept, *batch, transaction=random.random() < 0.5)
+            ids = await append_and_keep(client, kept, *names, transaction=random.random() < 0.5)
         else:
-            await append(client, *batch)
+            ids = await append(client, *names)
             await keep(client, kept)
+        self.ids |= zip(names, map(parsed, ids), strict=True)
 
-    async def append_last() -> None:
-        nonlocal total
-        total += 1
-        await append(client, f"t{total}")
-        await wait_until(lambda: listener.events[-1:] == [f"t{total}"], what=f"seed {seed}")
+    async def add_one(self, client: Redis) -> str:
+        [name] = self._next(1)
+        [id] = await append(client, name)
+        self.ids[name] = parsed(id)
+        return name
 
-    commit = random.choice([Commit.each(), Commit.every()])
-    async with Consuming(subscriber(server, hooks=listener, commit=commit), listener) as consumer:
-        for _ in range(60):
-            await append_some(random.randint(1, 40))
-            if random.random() < 0.2:
-                await client.client_kill_filter(_type="normal", skipme=True)
-            if random.random() < 0.3:
-                await read_again(server)
-            if random.random() < 0.1:
-                await append_last()
-                await client.delete(STREAM)
-                resets += 1
-                await wait_until(lambda: consumer.stats.resets == resets, what=f"seed {seed}")  # noqa: B023
-        await append_last()
+    async def delete_one(self, client: Redis, random: Random) -> None:
+        """One of those that were added of late."""
+        name, (milliseconds, sequence) = random.choice(list(self.ids.items())[-40:])
+        if await client.xdel(STREAM, f"{milliseconds}-{sequence}"):
+            self.deleted.add(name)
+
+    def _next(self, count: int) -> list[str]:
+        return things(len(self.ids) + 1, len(self.ids) + count)
+
+    def untold(self, told: list[Any]) -> list[str]:
+        """The events before which something was trimmed away that was not told of until then.
+
+        A gap tells of what lies between its two IDs, was not handled, and is no part of an earlier one: that it is so
+        many, or so many at most. Of what somebody deleted it may tell, too.
+        """
+        untold: list[str] = []
+        missing = self.ids.keys() - {each for each in told if isinstance(each, str)}
+        for each in told:
+            covered: set[str] = set()
+            if isinstance(each, GapDetails):
+                after, next = parsed(each.after), parsed(each.next)
+                covered = {name for name in missing if after < self.ids[name] < next}
+                if each.exact:
+                    assert each.missed == len(covered), each
+                elif each.missed is not None:
+                    assert each.missed >= len(covered), each
+            elif isinstance(each, str):
+                covered = {name for name in missing if self.ids[name] < self.ids[each]}
+                if covered - self.deleted:
+                    untold.append(each)
+            missing -= covered
+        return untold
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("deleting", "processes"),
+    [(False, 1), (True, 1), (False, 4)],
+    ids=["trimming", "trimming and deleting", "trimming, and reading by one process after another"],
+)
+async def test_what_is_handled_and_what_is_missed_is_all_that_was_ever_added(
+    deleting: bool, processes: int, seed: int, server: RedisServer, client: Redis, listener: Listener
+) -> None:
+    random, history, resets, missed = Random(seed), History(), 0, 0
+
+    async def catch_up() -> None:
+        last = await history.add_one(client)
+        await wait_until(lambda: listener.events[-1:] == [last], what=f"seed {seed}")
+
+    for process in range(processes):
+        if process:
+            await history.add(client, random)
+        commit = random.choice([Commit.each(), Commit.every()])
+        async with Consuming(subscriber(server, hooks=listener, commit=commit), listener) as consumer:
+            for _ in range(30 // processes):
+                await history.add(client, random)
+                if deleting and random.random() < 0.3:
+                    await history.delete_one(client, random)
+                if random.random() < 0.2:
+                    await client.client_kill_filter(_type="normal", skipme=True)
+                if random.random() < 0.3:
+                    await read_again(server)
+                if random.random() < 0.1:
+                    await catch_up()
+                    await client.delete(STREAM)
+                    resets += 1
+                    await wait_until(lambda: len(listener.of("reset")) == resets, what=f"seed {seed}")  # noqa: B023
+            await catch_up()
+        missed += consumer.stats.missed
+
     numbers = [int(event[1:]) for event in listener.events]
     assert numbers == sorted(set(numbers)), "in their order, none twice"
     gaps = listener.of("gap")
-    untold, told = holes(listener.told)
-    if counts(server):
-        assert untold == []
-        assert any(gap.exact for gap in gaps)
-        for gap, hole in zip(gaps, told, strict=True):
-            assert gap.missed == hole if gap.exact else gap.missed >= hole
-        if all(gap.exact for gap in gaps):
-            assert len(numbers) + consumer.stats.missed == total
-    else:
+    assert missed == sum(gap.missed or 0 for gap in gaps)
+    untold = history.untold(listener.told)
+    if not counts(server):
         # At the beginning of a stream, no entry before it can be found to be gone.
         assert len(untold) <= 1 + resets
-    assert (consumer.stats.gaps, consumer.stats.resets) == (len(gaps), resets)
-
-
-def holes(told: list[Any]) -> tuple[list[int], list[int]]:
-    """How many numbers are missing between events: where nothing was told of it, and where a gap was."""
-    found: tuple[list[int], list[int]] = [], []
-    last, gap = 0, False
-    for each in told:
-        if isinstance(each, str):
-            number = int(each[1:])
-            if gap or number > last + 1:
-                found[gap].append(number - last - 1)
-            last, gap = number, False
-        gap = gap or isinstance(each, GapDetails)
-    return found
+        return
+    assert untold == []
+    assert any(gap.exact for gap in gaps)
+    if not deleting and processes == 1:
+        assert all(gap.exact for gap in gaps)
+        assert len(numbers) + missed == len(history.ids)
