@@ -234,6 +234,13 @@ def test_what_is_gone_behind_such_a_gap_is_another_one() -> None:
     assert place.follow(entries(15), extent(15, 20, 6, 20)) == gap(8, 15, 3, True)
 
 
+def test_what_such_a_gap_has_told_of_is_not_told_of_again_where_it_is_a_bound() -> None:
+    place = caught_up()
+    said = extent(12, 20, 8, 20, deleted=15)
+    assert place.follow(entries(7, 8), said) == gap(5, 12, 5, False)
+    assert place.follow(entries(12, 13), said) is None
+
+
 def test_where_all_is_gone_already_the_gap_reaches_to_what_can_come_next() -> None:
     place = caught_up()
     said = extent(None, 10, 0, 10)
