@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import answers
 from .cursor import Cursor, stored_cursor
 from .deadletters import Step
 from .errors import CursorCorrupt
@@ -72,6 +73,7 @@ class Committer(Keeping[Cursor]):
         return track.commit(by_text=by_text)
 
     def _take(self, track: Cursor, reply: Reply) -> None:
+        reply = answers.moved(reply)
         found = track.answered(reply)
         if isinstance(reply, Refusal):
             if reply.code == "NOSCRIPT":

@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from .cursor import FIRST, Cursor, Lag, stream_info
+from . import answers
+from .answers import Entries
+from .cursor import FIRST, Cursor, Lag
 from .hooks import GapDetails, ResetDetails
 from .link import Reply
 
@@ -57,15 +59,14 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
         Raises:
             Refusal: the server does not answer.
         """
-        info = stream_info(reply)
-        first, length, added = info["first-entry"], info["length"], info.get("entries-added")
-        deleted = info.get("max-deleted-entry-id", b"0-0")
+        said = answers.stream(reply)
+        first, added, deleted = said.first_entry, said.entries_added, said.max_deleted_entry_id
         return cls(
-            length,
-            first and number(first[0]),
-            number(info["last-generated-id"]),
+            said.length,
+            None if first is None else number(first[0]),
+            number(said.last_generated_id),
             added,
-            None if added is None else added - length,
+            None if added is None else added - said.length,
             _ZERO if deleted == b"0-0" else number(deleted),
         )
 
@@ -107,11 +108,11 @@ class Mark(msgspec.Struct, frozen=True):
         """
         return batch - self.batch >= 4 * (self.batch & -self.batch)
 
-    def known_again(self, reply: Reply) -> bool:
-        """Whether this is the first of the entries in an answer to XREAD."""
-        if not isinstance(reply, list):
+    def known_again(self, entries: Entries) -> bool:
+        """Whether this is the first of the entries that are read from before it on."""
+        if not entries:
             return False
-        [[_, [[id, fields], *_]]] = reply
+        id, fields = entries[0]
         return bool(id.decode() == self.id and hash(tuple(fields)) == self.digest)
 
 

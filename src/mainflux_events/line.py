@@ -82,7 +82,12 @@ class Line:
         if self._channel is not None:
             if self._channel.alive:
                 return self._channel
+            ended = self._channel.reason
             await self.disconnect()
+            # One that worked was closed while it was idle: another is made at once. One that never did ended early.
+            at_once, self._proven = self._proven, False
+            if not at_once:
+                raise Unreachable(f"{self.where} ended a connection before it was of use: {ended}")
         channel = await self._link.open(self._key, self._patience)
         try:
             if self._prepare is not None:
@@ -146,6 +151,8 @@ class Line:
                 await self.disconnect()
             return self._waits.longest() if trouble.outlook is Outlook.LASTING else self._waits.next()
         self._link.rediscover()
+        if self._channel is not None and not self._channel.alive:
+            await self.disconnect()
         # A connection that worked may have been closed while it was idle: the next one is made at once.
         at_once, self._proven = self._proven and isinstance(trouble, Disconnected), False
         return 0.0 if at_once else self._waits.next()

@@ -651,7 +651,9 @@ class History:
         return untold
 
 
-@pytest.mark.parametrize("seed", range(int(__import__("os").environ["A"]),int(__import__("os").environ["B"])))
+@pytest.mark.parametrize(
+    "seed", range(int(__import__("os").environ["A"]), int(__import__("os").environ["B"]))
+)
 @pytest.mark.parametrize(
     ("deleting", "processes"),
     [(False, 1), (True, 1), (False, 4)],

@@ -27,6 +27,7 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel"],
     ["link"],
+    ["answers"],
     ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
