@@ -62,6 +62,8 @@ class Line:
         self._channel: Channel | None = None
         self._connected_before = False
         self._proven = False
+        # Whether, since the last connection was made, something worked, or was reported and waited for.
+        self._fresh_start = False
         self._failures = 0
         self.retries: int = 0
         self.reconnects: int = 0
@@ -84,9 +86,8 @@ class Line:
                 return self._channel
             ended = self._channel.reason
             await self.disconnect()
-            # One that worked was closed while it was idle: another is made at once. One that never did ended early.
-            at_once, self._proven = self._proven, False
-            if not at_once:
+            # One that worked was closed while it was idle: another is made at once.
+            if not self._fresh_start:
                 raise Unreachable(f"{self.where} ended a connection before it was of use: {ended}")
         channel = await self._link.open(self._key, self._patience)
         try:
@@ -101,6 +102,7 @@ class Line:
             logger.info("%s_reconnected: %r, %s", self._what, self._stream, self.where)
             self._observers.notify("reconnected", ReconnectedDetails(self._stream, self._what))
         self._connected_before = True
+        self._fresh_start = False
         return channel
 
     async def disconnect(self) -> None:
@@ -111,7 +113,7 @@ class Line:
 
     def worked(self) -> None:
         """An attempt succeeded: whatever trouble there was is over."""
-        self._proven = True
+        self._proven = self._fresh_start = True
         self._failures = 0
         self._waits.reset()
 
@@ -119,6 +121,7 @@ class Line:
         """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
         self.retries += 1
         self._failures += 1
+        self._fresh_start = True
         seconds = await self._prescribed(trouble)
         if self.closing.is_set():
             seconds = min(seconds, CLOSING_WAIT)
@@ -151,8 +154,6 @@ class Line:
                 await self.disconnect()
             return self._waits.longest() if trouble.outlook is Outlook.LASTING else self._waits.next()
         self._link.rediscover()
-        if self._channel is not None and not self._channel.alive:
-            await self.disconnect()
         # A connection that worked may have been closed while it was idle: the next one is made at once.
         at_once, self._proven = self._proven and isinstance(trouble, Disconnected), False
         return 0.0 if at_once else self._waits.next()
