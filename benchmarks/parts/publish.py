@@ -20,6 +20,7 @@ RIVALS = (
 IDEMPOTENT = "mainflux-events, idempotent"
 CEILING = "redis-benchmark -P 500 -c 1"
 LEAST_FOR_CEILING = 50_000
+ATTEMPTS = 4
 
 # (over whom, at least, goal)
 BARS = (
@@ -39,9 +40,18 @@ async def run(bench: Bench, record: Record) -> None:
     speeds[CEILING] = Speed(CEILING)
     for _ in range(effort.rounds):
         for name, speed in speeds.items():
-            await bench.clear()
-            before = await bench.server_cpu()
-            taken = _one(bench, name, effort)
+            for _ in range(ATTEMPTS):
+                await bench.clear()
+                before = await bench.server_cpu()
+                taken = _one(bench, name, effort)
+                if taken is None or taken.events == _count(name, effort):
+                    break
+                # With nobody else at work here, the drain keeps up.
+                record.notes.append(
+                    f"{speed.name}: a run was done again, as {taken.events} of the events arrived."
+                )
+            else:
+                raise AssertionError(f"{speed.name}: events are lost every time")
             if taken is None:
                 continue
             speed.takes.append(taken)
@@ -65,9 +75,18 @@ async def run(bench: Bench, record: Record) -> None:
 
 def _one(bench: Bench, name: str, effort: Effort) -> Taken | None:
     if name == CEILING:
-        # It knows its own time in milliseconds only.
-        return bench.redis_benchmark(max(effort.events, LEAST_FOR_CEILING))
+        return bench.redis_benchmark(_count(name, effort))
     settings = {"idempotent": True} if name == IDEMPOTENT else {}
-    module = f"benchmarks.rivals.{OURS if settings else name}"
-    count = int(effort.events * import_module(module).SHARE)
+    module, count = _module(name), _count(name, effort)
     return bench.run(Taken, module, "publish", url=bench.url, stream=STREAM, count=count, **settings)
+
+
+def _module(name: str) -> str:
+    return f"benchmarks.rivals.{OURS if name == IDEMPOTENT else name}"
+
+
+def _count(name: str, effort: Effort) -> int:
+    if name == CEILING:
+        return max(effort.events, LEAST_FOR_CEILING)  # it knows its own time in milliseconds only
+    share: float = import_module(_module(name)).SHARE
+    return int(effort.events * share)

@@ -28,6 +28,7 @@ LAYERS = [
     ["channel"],
     ["link"],
     ["answers"],
+    ["moves"],
     ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
