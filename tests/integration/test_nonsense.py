@@ -85,10 +85,12 @@ class Liar:
         lies: what is still to be said of it.
         hangs_up: whether it closes the connection after that.
         asked: how often each command came.
+        serving: the tasks of its connections.
     """
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
+        self.serving: set[asyncio.Task[Any]] = set()
         self.port = 0
         self.about = ""
         self.lies: list[bytes] = []
@@ -102,7 +104,10 @@ class Liar:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._server.socket)
         parser, silent = hiredis.Reader(), 0
-        with contextlib.suppress(OSError, EOFError):
+        serving = asyncio.current_task()
+        assert serving is not None
+        self.serving.add(serving)
+        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
             while data := await reader.read(65536):
                 parser.feed(data)
                 while (words := parser.gets()) is not False:
@@ -143,7 +148,9 @@ async def liar(fresh_server: RedisServer) -> AsyncIterator[Liar]:
     between.port = listener.sockets[0].getsockname()[1]
     yield between
     listener.close()
-    await wait_until(lambda: len(asyncio.all_tasks()) == 1, what="nobody is connected any more")
+    for task in between.serving:
+        task.cancel()
+    await asyncio.gather(*between.serving)
 
 
 @pytest.fixture
