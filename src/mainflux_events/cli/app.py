@@ -13,11 +13,13 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
+from .streams import streams
 
 PROGRAM = "mainflux-events"
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-app: typer.Typer = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(streams)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
@@ -37,9 +39,13 @@ def mainflux_events(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Domain events on Redis Streams.
+    """Domain events on Redis Streams: look at them, and act on them.
+
+    The server is given by --redis, or by the environment variable MAINFLUX_EVENTS_REDIS.
 
     To see both sides at work, with nothing else installed: mainflux-events demo
+
+    Exit status: 0 done; 1 failed; 2 wrong usage; 3 done in part, or something was found; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -56,6 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = app(arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except _UsageError as error:
         return _complain(error.format_message(), WRONG_USAGE)  # type: ignore[attr-defined]
+    except typer.Abort:
+        return _complain("nothing was done", FAILED)
     except Exception as error:
         cause = _first_of(error)
         if isinstance(cause, BrokenPipeError):
