@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .schema import schema
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
 from .streams import streams
 
@@ -20,6 +21,7 @@ PROGRAM = "mainflux-events"
 
 app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(streams)
+app.command()(schema)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
