@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from commands import command
+from commands import called, command
+from mainflux_events.cli.streams import show_streams
 from mainflux_events.testing import RedisServer
 
 
@@ -18,7 +19,7 @@ async def test_each_stream_is_shown_with_who_reads_it(server: RedisServer, clien
     await client.set("mainflux:cursor:audit:orders", "0-0")
     await client.xgroup_create("orders", "billing")
     await client.set("no stream", "at all")
-    status, _, errors = shown = await command("streams", "--redis", server.url, "--json")
+    status, _, errors = shown = await called(show_streams(server.url, True))
     assert (status, errors) == (0, "")
     things, orders = shown.json
     assert things["memory"] > 0
@@ -44,12 +45,12 @@ async def test_a_name_that_would_act_on_the_terminal_is_shown_as_text(
     server: RedisServer, client: Redis
 ) -> None:
     await client.xadd(b"evil\x1b[2J\xff", {"operation": "x"})
-    shown = await command("streams", "--redis", server.url)
+    shown = await called(show_streams(server.url, False))
     assert r"evil\x1b[2J\udcff" in shown.output
 
 
 async def test_without_any_stream_it_says_so(server: RedisServer) -> None:
-    shown = await command("streams", "--redis", server.url)
+    shown = await called(show_streams(server.url, False))
     assert shown == (0, "", "there are no streams\n")
 
 

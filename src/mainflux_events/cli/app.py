@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .lag import lag
 from .schema import schema
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
 from .streams import streams
@@ -22,6 +23,7 @@ PROGRAM = "mainflux-events"
 app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(streams)
 app.command()(schema)
+app.command()(lag)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

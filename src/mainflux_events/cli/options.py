@@ -96,6 +96,12 @@ Streams: TypeAlias = Annotated[
     ),
 ]
 
+# = None, for which the command takes all that there are
+AnyStreams: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--stream", metavar="KEY", help="A stream; may be repeated.  [default: all]"),
+]
+
 # = False
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 

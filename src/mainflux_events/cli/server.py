@@ -66,7 +66,7 @@ class Server:
             return []
         try:
             channel = await self._open()
-            return await channel.exchange(b"".join(command(*words) for words in commands), len(commands))
+            return await channel.exchange(b"".join(map(_packed, commands)), len(commands))
         except Unreachable as error:
             raise EventsError(str(error)) from None
         except Disconnected as error:
@@ -111,6 +111,13 @@ async def connected(url: str) -> AsyncIterator[Server]:
         yield server
     finally:
         await server.aclose()
+
+
+def _packed(words: Words) -> bytes:
+    # A lone surrogate stands for a byte that is no UTF-8, as in the name of a key.
+    return command(
+        *(word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in words)
+    )
 
 
 def command_name(words: Words) -> str:

@@ -20,10 +20,10 @@ def streams(redis: Redis = DEFAULT_REDIS, json: Json = False) -> int:
       mainflux-events streams
       mainflux-events streams --redis redis://localhost:6379/1 --json
     """
-    return run(_streams(redis, json))
+    return run(show_streams(redis, json))
 
 
-async def _streams(url: str, as_json: bool) -> int:
+async def show_streams(url: str, as_json: bool) -> int:
     async with connected(url) as server:
         found = await survey(server, await streams_there(server), await cursors_there(server))
     if as_json:

@@ -75,18 +75,17 @@ async def survey(server: Server, streams: Iterable[str], cursors: Iterable[tuple
         streams: their keys.
         cursors: what `cursors_there` gave.
     """
-    keys = [key.encode("utf-8", "surrogateescape") for key in streams]
+    names = list(streams)
     asked = [
         words
-        for key in keys
-        for words in (("XINFO", "STREAM", key), ("XINFO", "GROUPS", key), ("MEMORY", "USAGE", key))
+        for name in names
+        for words in (("XINFO", "STREAM", name), ("XINFO", "GROUPS", name), ("MEMORY", "USAGE", name))
     ]
     replies = await server.ask_all(asked)
     found = []
-    for key, words, info, groups, memory in zip(
-        keys, asked[::3], replies[::3], replies[1::3], replies[2::3], strict=True
+    for name, words, info, groups, memory in zip(
+        names, asked[::3], replies[::3], replies[1::3], replies[2::3], strict=True
     ):
-        name = text_of(key)
         if isinstance(info, Refusal) and "no such key" in info.text:
             continue
         if isinstance(info, Refusal):
