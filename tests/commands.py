@@ -53,12 +53,15 @@ class Outcome(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def running(
-    *arguments: str, cwd: str | None = None, **environment: str
+    *arguments: str, cwd: str | None = None, stdin: int = asyncio.subprocess.PIPE, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The command with these arguments, its input and outputs in pipes. At the end, it is killed."""
+    """The command with these arguments, its outputs (and its input, if nothing else is said) in pipes.
+
+    At the end, it is killed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mainflux_events", *arguments, cwd=cwd, env=ENVIRONMENT | environment,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process

@@ -15,6 +15,7 @@ from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
 from .lag import lag
 from .schema import schema
+from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
 from .streams import streams
 
@@ -24,6 +25,7 @@ app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=F
 app.command()(streams)
 app.command()(schema)
 app.command()(lag)
+app.command()(seek)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

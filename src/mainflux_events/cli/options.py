@@ -12,15 +12,16 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from ..actions import AUTH_STREAM, THINGS_STREAM
-from ..cursor import check_start, parse_id
+from ..cursor import Start, check_start, parse_id
 from ..errors import ConfigError
 
 REDIS_VARIABLE: Final = "MAINFLUX_EVENTS_REDIS"
 DEFAULT_REDIS: Final = "redis://localhost:6379/0"
 PLATFORM: Final = (THINGS_STREAM, AUTH_STREAM)
 
-# What a place in a stream may be given as; `resolve_start` of `cursor` takes all of them.
-When: TypeAlias = "str | datetime | timedelta"
+# A place in a stream, a `Start` of `cursor`, as the type of an option or an argument with `parser=parse_when`: Typer
+# takes no unions.
+When: TypeAlias = Any
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
@@ -37,7 +38,7 @@ def parse_duration(text: str) -> timedelta | None:
         return None
 
 
-def parse_when(text: str | When) -> Any:
+def parse_when(text: Start) -> Start:
     """A place in a stream: a duration back from now, a time with its zone, an entry's ID, `earliest` or `new`.
 
     Raises:
@@ -53,7 +54,7 @@ def parse_when(text: str | When) -> Any:
         time = datetime.fromisoformat(text)
         check_start(time)
     except ConfigError:
-        raise typer.BadParameter(f"{text!r} has no time zone: write {text}Z for UTC") from None
+        raise typer.BadParameter(f"{text!r} has no time zone: write {time.isoformat()}Z for UTC") from None
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is none of: a duration back from now (10m), a time (2026-01-01T00:00Z), the ID of an entry "

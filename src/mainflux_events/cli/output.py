@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -69,7 +70,7 @@ def note(message: str) -> None:
     print(shown(message), file=sys.stderr, flush=True)
 
 
-def confirm(question: str, *, yes: bool) -> bool:
+async def confirm(question: str, *, yes: bool) -> bool:
     """Whether it is to be done: as was said on the command line, or is answered on the terminal.
 
     Raises:
@@ -79,7 +80,15 @@ def confirm(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise typer.BadParameter("there is no terminal to ask at: say --yes", param_hint="--yes")
-    return typer.confirm(question, err=True)
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    # A terminal gives whole lines; until there is one, signals find an event loop that runs.
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # --- single values -------------------------------------------------------------------------------------------------
