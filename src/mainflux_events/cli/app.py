@@ -14,6 +14,7 @@ from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
 from .lag import lag
+from .publish import publish
 from .schema import schema
 from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
@@ -26,6 +27,7 @@ app.command()(streams)
 app.command()(schema)
 app.command()(lag)
 app.command()(seek)
+app.command()(publish)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..values import text_of
+from .running import readable
 
 _DASH: Final = "-"
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
@@ -82,12 +82,7 @@ async def confirm(question: str, *, yes: bool) -> bool:
         raise typer.BadParameter("there is no terminal to ask at: say --yes", param_hint="--yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     # A terminal gives whole lines; until there is one, signals find an event loop that runs.
-    loop, answered = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(sys.stdin, answered.set)
-    try:
-        await answered.wait()
-    finally:
-        loop.remove_reader(sys.stdin)
+    await readable(sys.stdin.fileno())
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
