@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,6 +20,7 @@ from .schema import schema
 from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
 from .streams import streams
+from .tail import tail
 
 PROGRAM = "mainflux-events"
 
@@ -28,6 +30,7 @@ app.command()(schema)
 app.command()(lag)
 app.command()(seek)
 app.command()(publish)
+app.command()(tail)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
@@ -75,7 +78,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         cause = _first_of(error)
         if isinstance(cause, BrokenPipeError):
-            return FAILED  # nobody is there to be told
+            # Nobody is there to be told, also not of what is still to be written at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
         if not isinstance(cause, EventsError | RedisError | ServerFailed | ServerNotFound):
             raise
         what = "the server cannot be used: " if isinstance(cause, RedisError) else ""

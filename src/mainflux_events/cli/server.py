@@ -23,6 +23,10 @@ Words: TypeAlias = "Sequence[str | bytes | int]"
 _WITH_SUBCOMMANDS: Final = {"ACL", "CLIENT", "CONFIG", "MEMORY", "OBJECT", "SCRIPT", "XGROUP", "XINFO"}
 
 
+class Away(EventsError):
+    """The server cannot be asked at the moment; a later attempt may succeed."""
+
+
 class Server:
     """A server, over a connection that is made when something is asked, and made again where it has ended.
 
@@ -60,7 +64,7 @@ class Server:
         """Several commands, in one write. Gives their replies; refusals are among them, to be looked at.
 
         Raises:
-            EventsError: the server cannot be asked.
+            Away: the server cannot be asked.
         """
         if not commands:
             return []
@@ -68,9 +72,9 @@ class Server:
             channel = await self._open()
             return await channel.exchange(b"".join(map(_packed, commands)), len(commands))
         except Unreachable as error:
-            raise EventsError(str(error)) from None
+            raise Away(str(error)) from None
         except Disconnected as error:
-            raise EventsError(f"{self.where}: {error}") from None
+            raise Away(f"{self.where}: {error}") from None
 
     def refused(self, reply: Refusal, words: Words) -> EventsError:
         """What to raise where a command was refused."""
