@@ -21,6 +21,7 @@ from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
 from .streams import streams
 from .tail import tail
+from .top import top
 
 PROGRAM = "mainflux-events"
 
@@ -31,6 +32,7 @@ app.command()(lag)
 app.command()(seek)
 app.command()(publish)
 app.command()(tail)
+app.command()(top)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

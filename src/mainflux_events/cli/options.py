@@ -12,8 +12,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from ..actions import AUTH_STREAM, THINGS_STREAM
-from ..cursor import Start, check_start, parse_id
-from ..errors import ConfigError
+from ..cursor import Start, parse_id
 
 REDIS_VARIABLE: Final = "MAINFLUX_EVENTS_REDIS"
 DEFAULT_REDIS: Final = "redis://localhost:6379/0"
@@ -52,14 +51,13 @@ def parse_when(text: Start) -> Start:
         return duration
     try:
         time = datetime.fromisoformat(text)
-        check_start(time)
-    except ConfigError:
-        raise typer.BadParameter(f"{text!r} has no time zone: write {time.isoformat()}Z for UTC") from None
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is none of: a duration back from now (10m), a time (2026-01-01T00:00Z), the ID of an entry "
             "(1526919030474-55), earliest, new"
         ) from None
+    if time.utcoffset() is None:
+        raise typer.BadParameter(f"{text!r} has no time zone: write {time.isoformat()}Z for UTC")
     return time
 
 

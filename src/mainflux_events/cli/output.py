@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 
 from ..values import text_of
@@ -47,13 +49,18 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
     table = make_table(columns)
     for row in rows:
         table.add_row(*map(shown, row))
+    print_renderable(console, table)
+
+
+def print_renderable(console: Console, what: RenderableType) -> None:
+    """Print what rich lays out; into a pipe, as wide as it has to be, and nothing at the ends of lines."""
     if console.is_terminal:
-        console.print(table)
+        console.print(what)
         return
     console.width = 10_000
     with console.capture() as captured:
-        console.print(table)
-    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        console.print(what)
+    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()), highlight=False)
 
 
 def make_table(columns: Sequence[str]) -> Table:
@@ -63,6 +70,25 @@ def make_table(columns: Sequence[str]) -> Table:
         number = name.startswith(">")
         table.add_column(name.removeprefix(">"), justify="right" if number else "left", no_wrap=True)
     return table
+
+
+class Cropped:
+    """A table as wide as it has to be; what has no room at the right is left out, rather than a bit of each column.
+
+    Args:
+        table: the table.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(
+            width=Measurement.get(console, options.update(width=10_000), self._table).maximum
+        )
+        for line in console.render_lines(self._table, wide, pad=False):
+            yield from Segment.adjust_line_length(line, options.max_width, pad=False)
+            yield Segment.line()
 
 
 def note(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -95,7 +96,7 @@ def _event(
         raise typer.BadParameter("an address goes with a user: say --user", param_hint="--email")
     if at:
         time = parse_when(at)
-        if isinstance(time, str) or not hasattr(time, "isoformat"):
+        if not isinstance(time, datetime):
             raise typer.BadParameter("a time is wanted, such as 2026-01-01T00:00Z", param_hint="--at")
         envelope["occurred_at"] = time.isoformat()
     try:

@@ -134,7 +134,7 @@ class Tail:
     async def _read(self) -> list[Seen]:
         streams = [place.cursor.stream for place in self._places]
         ids = [place.id for place in self._places]
-        read = ("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *streams, *ids)
+        read: Words = ("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *streams, *ids)
         # Asked after the read, so that what is still there then was there when it was read.
         asked = [("XINFO", "STREAM", stream) for stream in streams]
         reply, *infos = await self._server.ask_all([read, *asked])
