@@ -177,7 +177,8 @@ async def test_what_was_removed_before_it_was_read_is_told(server: RedisServer, 
         came = await anext(reads)
     assert (len(came), came[-1][0].id) == (3, last.decode())
     assert len(told) == 1
-    assert told[0].startswith("7 entries were removed before they were read")
+    counted = server.version >= (7,)
+    assert ("7 entries were removed before" if counted else "may have been removed before") in told[0]
 
 
 async def test_a_stream_that_is_made_anew_is_told_and_read_from_its_beginning(
