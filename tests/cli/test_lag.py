@@ -80,6 +80,7 @@ async def test_a_group_whose_position_the_server_does_not_count_is_counted(
 ) -> None:
     ids = await fill(client, 20)
     await client.xgroup_create(THINGS, "billing", ids[11])
+    await client.xreadgroup("billing", "one", {THINGS: ">"}, count=3)
     assert (await lag(server))[THINGS, "billing"]["entries"] == 8
 
 

@@ -55,17 +55,21 @@ async def test_top_follows_what_changes(server: RedisServer, client: Redis, thin
         await screen.shows("audit   subscriber  mainflux.things               4")
 
 
-async def test_top_is_painted_anew_where_the_terminal_changes_its_size(
-    server: RedisServer, things: None
+async def test_top_is_painted_anew_at_once_where_the_terminal_changes_its_size(
+    fresh_server: RedisServer,
 ) -> None:
-    async with terminal("top", "--redis", server.url, columns=120, lines=30) as screen:
+    await fresh_server.command("XADD", THINGS, "*", "operation", "thing.remove")
+    await fresh_server.command("SET", f"mainflux:cursor:audit:{THINGS}", "0-0")
+    async with terminal("top", "--redis", fresh_server.url, columns=120, lines=30) as screen:
         await screen.shows("q: quit")
         assert "idle" in screen.text
+        fresh_server.hang()  # so that no new look paints it
         screen.resize(60, 12)
         await screen.shows("audit   subscriber  mainflux.things")
         assert "idle" not in screen.text
         screen.resize(150, 40)
         await screen.shows("idle")
+        assert "trying again" not in screen.text
 
 
 async def test_top_rides_out_an_outage_and_says_so() -> None:
