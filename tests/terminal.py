@@ -67,7 +67,7 @@ class Terminal:
     async def shows(self, text: str) -> None:
         """Wait until this is on the screen."""
         try:
-            await wait_until(lambda: text in self.text, 20)
+            await wait_until(lambda: text in self.text, 40)
         except AssertionError:
             raise AssertionError(f"{text!r} is not on the screen:\n{self.text}") from None
 
@@ -83,7 +83,7 @@ class Terminal:
 
     async def ended(self) -> int:
         """Wait for the end of the command. Gives its status."""
-        await wait_until(lambda: self.process.poll() is not None, 20)
+        await wait_until(lambda: self.process.poll() is not None, 40)
         await asyncio.sleep(0)
         status = self.process.returncode
         assert status is not None

@@ -146,7 +146,7 @@ async def test_what_comes_slowly_is_published_as_it_comes(server: RedisServer, c
     async with running("publish", "--redis", server.url) as process:
         assert process.stdin is not None
         process.stdin.write(line().encode())
-        await wait_until(lambda: client.exists(THINGS_STREAM), 20)
+        await wait_until(lambda: client.exists(THINGS_STREAM), 40)
         process.stdin.write(line().encode()[:-1])  # and the end of a file without an end of the line
         process.stdin.write_eof()
         _, errors = await process.communicate()
@@ -159,7 +159,7 @@ async def test_a_signal_ends_it_when_what_was_read_is_acknowledged(
     async with running("publish", "--redis", server.url) as process:
         assert process.stdin is not None
         process.stdin.write(line().encode() * 10)
-        await wait_until(lambda: client.exists(THINGS_STREAM), 20)
+        await wait_until(lambda: client.exists(THINGS_STREAM), 40)
         process.send_signal(signal.SIGTERM)
         _, errors = await process.communicate()
     assert process.returncode == 130
@@ -190,7 +190,7 @@ async def test_what_is_given_up_at_the_end_is_told_and_counted(fresh_server: Red
         assert b"OOM" in await process.stderr.readline()
         await fresh_server.kill()
         process.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 40)
     told = errors.decode().splitlines()
     assert process.returncode == 130
     assert [each for each in told if each.startswith("not acknowledged: thing.remove: ")] == [told[-3]] * 3

@@ -53,13 +53,13 @@ async def tailing(server: RedisServer, *arguments: str) -> AsyncIterator[asyncio
         async def reads() -> bool:
             return b"cmd=xread" in await server.command("CLIENT", "LIST")
 
-        await wait_until(reads, 20)
+        await wait_until(reads, 40)
         yield process
 
 
 async def next_line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), 40)).decode()
 
 
 async def publish(server: RedisServer, *events: Event | Action, stream: str = THINGS_STREAM) -> None:
@@ -125,7 +125,7 @@ async def test_actions_of_ones_own_are_read_by_their_module(server: RedisServer,
 async def test_when_nobody_reads_its_output_it_ends(server: RedisServer) -> None:
     async with tailing(server) as process:
         process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 40)
     assert (process.returncode, errors) == (1, b"")
 
 

@@ -69,7 +69,7 @@ async def run(line: str, directory: Path, server: RedisServer) -> tuple[int | No
         async def reads() -> bool:
             return b"cmd=xread" in await server.command("CLIENT", "LIST") or process.returncode is not None
 
-        await wait_until(reads, 20)
+        await wait_until(reads, 40)
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
     _, errors = await asyncio.wait_for(process.communicate(), 30)
