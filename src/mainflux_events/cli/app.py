@@ -14,8 +14,12 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .dump import dump
 from .lag import lag
+from .load import load
+from .mirror import mirror
 from .publish import publish
+from .replay import replay
 from .schema import schema
 from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
@@ -26,6 +30,10 @@ from .top import top
 PROGRAM = "mainflux-events"
 
 app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(dump)
+app.command()(load)
+app.command()(mirror)
+app.command()(replay)
 app.command()(streams)
 app.command()(schema)
 app.command()(lag)

@@ -156,10 +156,11 @@ class Steps:
         """
         kept_ms, max_len, keep_ids = self._settings
         look = command("WATCH", self.target, self.key) + command("GET", self.key)
-        add = ("XADD", self.target, "MAXLEN", "~", max_len, entry.id if keep_ids else "*", *entry.fields)
-        keep = ("PX", kept_ms) if kept_ms else ()
-        then = command("SET", self.key, self.after(behind, entry), *keep)
-        act = command("MULTI") + command(*add) + then + command("EXEC")
+        new = entry.id if keep_ids else "*"
+        add = command("XADD", self.target, "MAXLEN", "~", max_len, new, *entry.fields)
+        keep: tuple[str | int, ...] = ("PX", kept_ms) if kept_ms else ()
+        move = command("SET", self.key, self.after(behind, entry), *keep)
+        act = command("MULTI") + add + move + command("EXEC")
         return look + command("XINFO", "STREAM", self.target), act
 
 

@@ -87,7 +87,9 @@ class Side:
         else:
             said = str(trouble)
             place = "" if self.where in said else f"{self.where}: "
-            raise EventsError(f"{place}{said}; what was done by then stays, and the same command goes on there")
+            raise EventsError(
+                f"{place}{said}; what was done by then stays, and the same command goes on there"
+            )
 
     async def aclose(self) -> None:
         """End the connection."""

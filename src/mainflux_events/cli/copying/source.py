@@ -22,18 +22,9 @@ READ_BYTES: Final = 1024 * 1024
 # How long the server holds back an empty answer, where what comes is waited for.
 BLOCK_MS: Final = 1000
 
-_LARGEST: Final = 2**64 - 1
-_RIGHTS: Final = "to read a stream needs +xinfo +type on its key, and +xread (mirror) or +xrange (replay, dump)"
-
-
-def just_before(id: str) -> str:
-    """The highest ID below one."""
-    parsed = parse_id(id)
-    assert parsed is not None
-    milliseconds, sequence = parsed
-    if sequence:
-        return f"{milliseconds}-{sequence - 1}"
-    return f"{milliseconds - 1}-{_LARGEST}" if milliseconds else "0-0"
+_RIGHTS: Final = (
+    "to read a stream needs +xinfo +type on its key, and +xread (mirror) or +xrange (replay, dump)"
+)
 
 
 class Read(msgspec.Struct):
