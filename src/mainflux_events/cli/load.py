@@ -141,8 +141,8 @@ class Loading:
             await self.target.aclose()
 
 
-def _opened(path: str) -> io.BufferedReader:
+def _opened(path: str) -> io.FileIO:
     try:
-        return Path(path).open("rb") if path != _STDIN else open(sys.stdin.fileno(), "rb", closefd=False)
+        return io.FileIO(path) if path != _STDIN else io.FileIO(sys.stdin.fileno(), closefd=False)
     except OSError as error:
         raise typer.BadParameter(f"{path!r} cannot be read: {error.strerror}", param_hint="FILE") from None

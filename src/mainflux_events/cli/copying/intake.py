@@ -18,13 +18,13 @@ class Intake:
     """Reads entries from a file.
 
     Args:
-        file: lines of JSON.
+        file: lines of JSON, unbuffered: a buffer could not be closed while it is waited for what comes.
 
     Attributes:
         read: how many bytes were read.
     """
 
-    def __init__(self, file: io.BufferedReader) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self._number = 0
         self.read: int = 0
@@ -65,7 +65,7 @@ class Intake:
         return entries, None
 
 
-async def _read(file: io.BufferedReader) -> bytes:
+async def _read(file: io.FileIO) -> bytes:
     """What there is next.
 
     It is waited for in a thread that the end of the process does not wait for, as nothing may come any more.
@@ -80,7 +80,7 @@ async def _read(file: io.BufferedReader) -> bytes:
     def work() -> None:
         chunk, trouble = b"", None
         try:
-            chunk = file.read1(CHUNK)
+            chunk = file.read(CHUNK)
         except OSError as error:
             trouble = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -53,7 +53,7 @@ class BadLine(EventsError):
         return f"line {self.number}: {self.reason}; what `dump` writes is wanted"
 
 
-class _Octets(msgspec.Struct, forbid_unknown_fields=True):
+class _Octets(msgspec.Struct):
     base64: str
 
 
