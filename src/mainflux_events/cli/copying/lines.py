@@ -9,7 +9,8 @@ surrogate, which JSON could hold as well, does not survive most other tools.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from typing import Final, TypeAlias
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -73,8 +74,15 @@ _ENCODER: Final = msgspec.json.Encoder()
 def line_of(entry: Entry) -> bytes:
     """An entry as a line, with its end."""
     parts = list(map(_shown, entry.fields))
-    pairs = list(zip(parts[::2], parts[1::2], strict=True))
-    return _ENCODER.encode(_Line(entry.stream, entry.id, pairs)) + b"\n"
+    return (
+        _ENCODER.encode(_Line(entry.stream, entry.id, list(zip(parts[::2], parts[1::2], strict=True))))
+        + b"\n"
+    )
+
+
+def plain_fields(pairs: Iterable[tuple[bytes, bytes]]) -> Any:
+    """Names and values as in a line, for JSON of another kind."""
+    return msgspec.to_builtins([(_shown(name), _shown(value)) for name, value in pairs])
 
 
 def entry_of(line: bytes, number: int) -> Entry:
