@@ -15,6 +15,7 @@ from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
 from .dlq import dlq
+from .doctor.command import doctor
 from .dump import dump
 from .lag import lag
 from .load import load
@@ -33,6 +34,7 @@ PROGRAM = "mainflux-events"
 app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(dump)
 app.add_typer(dlq, name="dlq")
+app.command()(doctor)
 app.command()(load)
 app.command()(mirror)
 app.command()(replay)

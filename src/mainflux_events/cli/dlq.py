@@ -151,7 +151,7 @@ async def _redrive(
     where = "the streams that they are from" if to is None else repr(to)
     if (last := await _choose(url, stream, filters, dry_run=dry_run, as_json=as_json)) is None:
         return DONE
-    if not confirm(f"append them to {where}?", yes=yes):
+    if not await confirm(f"append them to {where}?", yes=yes):
         note("nothing was done")
         return FAILED
     seen = filters.up_to(last)
@@ -193,7 +193,7 @@ def drop(
 async def _drop(url: str, stream: str, filters: Filters, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     if (last := await _choose(url, stream, filters, dry_run=dry_run, as_json=as_json)) is None:
         return DONE
-    if not confirm("delete them for good?", yes=yes):
+    if not await confirm("delete them for good?", yes=yes):
         note("nothing was done")
         return FAILED
     seen = filters.up_to(last)
