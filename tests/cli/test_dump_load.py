@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from commands import command, running
-from copies import EVERY_KIND, fill, held, ids_of, now, numbered, shown
+from copies import EVERY_KIND, PATIENCE, fill, held, ids_of, now, numbered, shown
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
@@ -63,7 +63,7 @@ async def test_killed_in_the_middle_and_begun_again_each_is_there_once(server: R
     async with running(*load) as process:
         assert process.stdin is not None
         process.stdin.write("\n".join(lines[:5_000]).encode())
-        await wait_until(begun)
+        await wait_until(begun, PATIENCE)
         process.kill()
         await process.wait()
     assert 0 < await server.command("XLEN", "copy") < 20_000
@@ -107,7 +107,7 @@ async def test_no_more_is_read_than_is_appended(server: RedisServer, tmp_path: P
         async def begun() -> bool:
             return bool(await server.command("XLEN", "copy"))
 
-        await wait_until(begun)
+        await wait_until(begun, PATIENCE)
         await server.command("CLIENT", "PAUSE", 60_000, "WRITE")
         try:
             process.stdin.write(line * 8_000)
@@ -126,7 +126,7 @@ async def test_ctrl_c_ends_it_while_nothing_comes(server: RedisServer) -> None:
         async def begun() -> bool:
             return bool(await server.command("XLEN", "copy"))
 
-        await wait_until(begun)
+        await wait_until(begun, PATIENCE)
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 5.0) == 130
 
