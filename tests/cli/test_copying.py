@@ -8,7 +8,7 @@ import pytest
 
 from copies import EVERY_KIND, copy, fill, held, ids_of, numbered
 from faults.proxy import Direction, proxy_to
-from mainflux_events import EventsError, StreamGap
+from mainflux_events import Backoff, EventsError, StreamGap
 from mainflux_events.cli.copying.source import FIRST_ENTRIES
 from mainflux_events.testing import RedisServer
 from support import wait_until
@@ -30,13 +30,12 @@ async def test_with_their_ids_the_entries_are_the_same(server: RedisServer) -> N
 async def test_an_id_that_cannot_be_kept_is_an_error_and_nothing_of_it_is_lost(
     wide: bool, server: RedisServer
 ) -> None:
-    kind = EVERY_KIND[3] if wide else EVERY_KIND[0]
-    ids = await fill(server, "source", [EVERY_KIND[0], kind])
-    await server.command("XADD", "target", ids[1], "somebody", "else")
+    ids = await fill(server, "source", [EVERY_KIND[3 if wide else 0]])
+    await server.command("XADD", "target", ids[0], "somebody", "else")
     with pytest.raises(EventsError, match="--keep-ids"):
-        await copy(server.url, server.url, ids[1], keep_ids=True)
+        await copy(server.url, server.url, ids[0], keep_ids=True)
     await server.command("DEL", "target")
-    await copy(server.url, server.url, ids[1], keep_ids=True)
+    await copy(server.url, server.url, ids[0], keep_ids=True)
     assert await ids_of(server, "target") == ids
 
 
@@ -72,6 +71,26 @@ async def test_cut_at_any_byte_and_begun_again_each_arrives_once(
     assert interrupted > 20
 
 
+@pytest.mark.parametrize("direction", ["to server", "to client"])
+async def test_where_outages_are_waited_for_a_cut_at_any_byte_repeats_and_loses_nothing(
+    direction: Direction, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.cli.copying.target.MOST_WORDS", 8)
+    monkeypatch.setattr("mainflux_events.cli.copying.side.Backoff", lambda: Backoff(0.01, 0.02))
+    some = [*numbered(2), [b"%d" % number for number in range(10)], *numbered(1)]
+    async with proxy_to(server) as proxy:
+        await copy(server.url, proxy.url(), (await fill(server, "source", some))[-1])
+        length = proxy.passed[direction]
+    for place in range(1, length, 1 + length // 60):
+        await server.command("FLUSHALL")
+        end = (await fill(server, "source", some))[-1]
+        async with proxy_to(server) as proxy:
+            proxy.cut(direction, place)
+            await copy(server.url, proxy.url(), end, persistent=True)
+            assert not proxy.cutting
+        assert await held(server, "target") == some, f"cut after {place} bytes {direction}"
+
+
 async def test_what_arrives_late_appends_nothing(server: RedisServer) -> None:
     """The first copy of a step is on its way for so long that the copy goes on without it; then it is delivered."""
     some = numbered(20)
@@ -94,14 +113,40 @@ async def test_what_arrives_late_appends_nothing(server: RedisServer) -> None:
     assert await held(server, "target") == some
 
 
-async def test_two_at_once_append_nothing_twice(server: RedisServer) -> None:
-    some = numbered(5 * FIRST_ENTRIES)
+@pytest.mark.parametrize("alone", [True, False])
+async def test_two_at_once_append_nothing_twice(
+    alone: bool, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if alone:
+        monkeypatch.setattr("mainflux_events.cli.copying.target.MOST_WORDS", 0)
+    some = numbered(30 if alone else 5 * FIRST_ENTRIES)
     end = (await fill(server, "source", some))[-1]
     copying = [copy(server.url, server.url, end) for _ in range(3)]
     for outcome in await asyncio.gather(*copying, return_exceptions=True):
         assert outcome == [] or "moved or deleted by somebody else" in str(outcome)
     await copy(server.url, server.url, end)
     assert await held(server, "target") == some
+
+
+async def test_a_wide_entry_is_tried_again_where_somebody_else_appends_meanwhile(server: RedisServer) -> None:
+    end = (await fill(server, "source", [EVERY_KIND[3]]))[-1]
+    async with proxy_to(server) as proxy:
+        watched = False
+
+        def hold(direction: Direction, piece: bytes) -> None:
+            nonlocal watched
+            watched = watched or b"WATCH" in piece
+            if watched and direction == "to client":
+                proxy.tap = None
+                proxy.hold()
+
+        proxy.tap = hold
+        copying = asyncio.create_task(copy(server.url, proxy.url(), end))
+        await wait_until(lambda: proxy.tap is None)
+        await server.command("XADD", "target", "*", "somebody", "else")
+        proxy.release()
+        await copying
+    assert await held(server, "target") == [[b"somebody", b"else"], EVERY_KIND[3]]
 
 
 async def test_a_position_that_somebody_deletes_ends_it(server: RedisServer) -> None:

@@ -83,6 +83,17 @@ def test_a_line_that_is_none_is_named_and_all_before_it_is_loaded(
     assert now(held(server, "copy")) == [[b"a", b"b"]]
 
 
+def test_where_an_id_cannot_be_kept_what_was_appended_before_it_stays_and_does_not_come_again(
+    server: RedisServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    line = '{"stream":"s","id":"%d-0","fields":[["a","b"]]}\n'
+    (tmp_path / "lines").write_text(line % 5 + line % 3)
+    for _ in range(2):
+        outcome = shown(capsys, "load", "copy", str(tmp_path / "lines"), "--keep-ids", "--redis", server.url)
+        assert (outcome.status, "entry 3-0 cannot keep its ID" in outcome.complaint) == (1, True)
+        assert now(ids_of(server, "copy")) == ["5-0"]
+
+
 def test_other_lines_under_the_same_name_are_refused(
     server: RedisServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from ...errors import AccessRefused, ConfigError, EventsError
 from ...hooks import Observers
 from ...line import TROUBLE, Line
-from ...link import Link, Reply
+from ...link import Channel, Link, Reply
 from ...policies import Backoff
 from ...refusals import Refusal, refuse_access
 
 # Seconds that the server may be silent.
 PATIENCE: Final = 5.0
+
+T = TypeVar("T")
 
 
 class Side:
@@ -45,7 +48,7 @@ class Side:
         )
 
     async def ask(self, packed: bytes, wanted: int, *, probes: int = 0) -> list[Reply]:
-        """Packed commands, sent again until none is refused. Gives the replies.
+        """Packed commands, which may be executed twice, sent until none is refused. Gives the replies.
 
         Args:
             packed, wanted: the commands, and how many they are.
@@ -54,17 +57,29 @@ class Side:
         Raises:
             EventsError: they cannot be sent, or are refused, and that is not waited for.
         """
+
+        async def attempt(channel: Channel) -> list[Reply]:
+            return await self.exchange(channel, packed, wanted, probes)
+
+        return await self.persist(attempt)
+
+    async def persist(self, attempt: Callable[[Channel], Awaitable[T]]) -> T:
+        """Make an attempt over the connection, and another one where it meets with trouble.
+
+        Raises:
+            EventsError: it did, and that is not waited for.
+        """
         while True:
             try:
-                replies = await self._ask_once(packed, wanted, probes)
+                result = await attempt(await self.line.channel())
             except TROUBLE as trouble:
                 await self.rest(trouble)
             else:
                 self.line.worked()
-                return replies
+                return result
 
-    async def _ask_once(self, packed: bytes, wanted: int, probes: int) -> list[Reply]:
-        channel = await self.line.channel()
+    async def exchange(self, channel: Channel, packed: bytes, wanted: int, probes: int = 0) -> list[Reply]:
+        """Packed commands over this connection, once. Raises what is in `TROUBLE`."""
         replies = await channel.exchange(packed, wanted)
         for place, reply in enumerate(replies):
             refuse_access(reply, self.where, f"what this needs on {self.key!r}", self._rights)

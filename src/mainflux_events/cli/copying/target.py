@@ -9,7 +9,7 @@ from typing import Final
 from ...cursor import padded, stream_info
 from ...deadletters import MOST_WORDS
 from ...errors import ConfigError, EventsError
-from ...link import Link, Reply
+from ...link import Channel, Link, Reply
 from ...refusals import Outlook, Refusal
 from ...resp import command
 from .lines import Entry
@@ -80,17 +80,28 @@ class Target(Side):
         return done
 
     async def _append_alone(self, entry: Entry) -> int:
+        """Append one, as a transaction. Gives 0 where somebody else has appended in the meantime."""
         look, act = self._steps.alone(entry, self.position)
-        _, found, info = await self.ask(look, 3)
-        if done := self._advance(found, [entry]):
-            return done
-        last = stream_info(info)["last-generated-id"].decode()
-        if self._steps.keep_ids and padded(last) >= padded(entry.id):
-            raise self._cannot_keep(entry)
-        *_, executed = await self.ask(act, 4)
-        if executed is None:
-            return 0  # somebody else has appended in the meantime
-        return self._advance(self._steps.after(self.position, entry), [entry])
+
+        async def attempt(channel: Channel) -> int:
+            # What is watched, and what relies on that, has to go over one connection.
+            _, found, info = await self.exchange(channel, look, 3)
+            if done := self._advance(found, [entry]):
+                return done
+            last = stream_info(info)["last-generated-id"].decode()
+            if self._steps.keep_ids and padded(last) >= padded(entry.id):
+                raise self._cannot_keep(entry)
+            *_, executed = await self.exchange(channel, act, 4)
+            if executed is None:
+                return 0
+            assert isinstance(executed, list)
+            if isinstance(refusal := executed[0], Refusal):
+                raise EventsError(
+                    f"{self.where}: entry {entry.id} of {entry.stream!r} is left out: {refusal}"
+                )
+            return self._advance(self._steps.after(self.position, entry), [entry])
+
+        return await self.persist(attempt)
 
     def _advance(self, found: Reply, entries: Sequence[Entry]) -> int:
         """Take the position that is stored now. Gives how many of the entries that were sent are before it."""
