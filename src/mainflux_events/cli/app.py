@@ -32,12 +32,6 @@ from .top import top
 PROGRAM = "mainflux-events"
 
 app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-app.command()(dump)
-app.add_typer(dlq, name="dlq")
-app.command()(doctor)
-app.command()(load)
-app.command()(mirror)
-app.command()(replay)
 app.command()(streams)
 app.command()(schema)
 app.command()(lag)
@@ -45,6 +39,12 @@ app.command()(seek)
 app.command()(publish)
 app.command()(tail)
 app.command()(top)
+app.command()(replay)
+app.command()(mirror)
+app.command()(dump)
+app.command()(load)
+app.add_typer(dlq, name="dlq")
+app.command()(doctor)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
