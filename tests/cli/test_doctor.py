@@ -9,6 +9,7 @@ import pytest
 
 from commands import command
 from copies import now, shown
+from integration.test_rights import listed
 from mainflux_events.cli.behind import Behind
 from mainflux_events.cli.doctor import server_checks as checks
 from mainflux_events.cli.doctor.findings import Finding, Grade
@@ -249,35 +250,39 @@ async def test_as_text_each_finding_that_is_not_well_is_followed_by_what_to_do()
     assert "\x1b" not in outcome.output
 
 
-async def test_a_user_without_rights_is_told_what_could_not_be_looked_at(fresh_server: RedisServer) -> None:
-    await fresh_server.command(
-        "ACL", "SETUSER", "few", "on", ">geheim", "~things", "+xadd", "+multi", "+exec"
-    )
+def test_a_user_without_rights_is_told_what_could_not_be_looked_at(
+    fresh_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = ("on", ">geheim", "~things", "+xadd", "+multi", "+exec")
+    now(fresh_server.command("ACL", "SETUSER", "few", *rule))
     url = fresh_server.url.replace("unix://", "unix://few:geheim@")
-    outcome = await command("doctor", "--stream", "things", "--redis", url, "--json")
+    outcome = shown(capsys, "doctor", "--stream", "things", "--redis", url, "--json")
     found = by_check(outcome)
     assert outcome.status == 0
-    assert {
-        found[check] for check in ("version", "role", "memory", "clock", "stream things", "who reads things")
-    } == {UNKNOWN}
+    hidden = ("version", "role", "memory", "clock", "stream things", "who reads things")
+    assert {found[check] for check in hidden} == {UNKNOWN}
     assert [found["rights to publish"], found["rights to subscribe"]] == [OK, WARN]
     assert "geheim" not in outcome.output
 
 
-@pytest.mark.parametrize("user", ["publisher", "audit", "member"])
-async def test_the_rights_that_the_pages_list_are_enough_for_what_they_are_for(
-    user: str, fresh_server: RedisServer
+@pytest.mark.parametrize(
+    ("user", "able"),
+    [
+        ("publisher", "rights to publish"),
+        ("audit", "rights to subscribe as audit"),
+        ("member", "rights to consume in a group"),
+    ],
+)
+def test_the_rights_that_the_pages_list_are_enough_for_what_they_are_for(
+    user: str, able: str, fresh_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from integration.test_rights import listed
-
-    await fresh_server.command("ACL", "SETUSER", user, "reset", *listed(user))
+    now(fresh_server.command("ACL", "SETUSER", user, "reset", *listed(user)))
     url = fresh_server.url.replace("unix://", f"unix://{user}:secret@")
-    outcome = await command(
-        "doctor", "--stream", "mainflux.things", "--name", "audit", "--redis", url, "--json"
+    outcome = shown(
+        capsys, "doctor", "--stream", "mainflux.things", "--name", "audit", "--redis", url, "--json"
     )
-    able = {check for check, grade in by_check(outcome).items() if check.startswith("rights") and grade == OK}
-    assert able == {{"publisher": "rights to publish", "audit": "rights to subscribe as audit",
-                     "member": "rights to consume in a group"}[user]}  # fmt: skip
+    found = by_check(outcome).items()
+    assert [check for check, grade in found if check.startswith("rights") and grade == OK] == [able]
 
 
 async def test_a_replica_has_failed(server: RedisServer) -> None:
