@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ... import answers
 from ...cursor import Cursor, parse_id
 from ...errors import ConfigError, EventsError, StreamGap, StreamReset
 from ...gaps import Extent, Mark, Place
@@ -87,7 +88,7 @@ class Source(Side):
             reset = place.reset(extent, await self._known_again())
             if reset is not None:
                 return Read([StreamReset(self.key, reset.after, reset.last, reset.resume)], [], 0.0)
-        entries = _entries(found, live=self.end is None)
+        entries = _entries(found, self.key, live=self.end is None)
         gap = place.follow(entries, extent)
         told: list[StreamGap | StreamReset] = []
         if gap is not None:
@@ -116,16 +117,17 @@ class Source(Side):
         marks = self._place.marks
         asked = [command("XREAD", "COUNT", 1, "STREAMS", self.key, mark.before) for mark in marks]
         replies = await self.ask(b"".join(asked), len(asked)) if asked else []
-        known = [mark for mark, reply in zip(marks, replies, strict=True) if mark.known_again(reply)]
+        known = [
+            mark
+            for mark, reply in zip(marks, replies, strict=True)
+            if mark.known_again(_entries(reply, self.key, live=True))
+        ]
         return known[-1] if known else None
 
 
-def _entries(reply: Reply, *, live: bool) -> list[Any]:
-    if reply is None:
-        return []
+def _entries(reply: Reply, stream: str, *, live: bool) -> list[Any]:
+    if live:
+        return answers.read(reply, (stream.encode(),), "XREAD").get(stream.encode()) or []
     if not isinstance(reply, list):
         raise EventsError("the server sent what is no answer to a read")
-    if not live:
-        return reply
-    [[_, entries]] = reply
-    return list(entries)
+    return reply

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
-from ...cursor import padded, stream_info
+from ... import answers
+from ...cursor import padded
 from ...deadletters import MOST_WORDS
 from ...errors import ConfigError, EventsError
 from ...link import Channel, Link, Reply
@@ -88,7 +89,7 @@ class Target(Side):
             _, found, info = await self.exchange(channel, look, 3)
             if done := self._advance(found, [entry]):
                 return done
-            last = stream_info(info)["last-generated-id"].decode()
+            last = answers.stream(info).last_generated_id.decode()
             if self._steps.keep_ids and padded(last) >= padded(entry.id):
                 raise self._cannot_keep(entry)
             *_, executed = await self.exchange(channel, act, 4)
