@@ -290,13 +290,20 @@ class LeaseLost(EventsError):
 
     Attributes:
         name: the subscriber's.
+        stream: the partition that it is about; "" where the subscriber has none.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, stream: str = "") -> None:
+        super().__init__(name, stream)
         self.name = name
+        self.stream = stream
 
     def __str__(self) -> str:
+        if self.stream:
+            return (
+                f"the partition {self.stream!r} is not read by this subscriber of the name {self.name!r} any more, "
+                "which did not renew its lease in time, so nothing of it can be stored: another one handles it again"
+            )
         return (
             f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: it "
             'did not renew its lease in time; make another one, or use exclusive="standby" to wait for a turn'

@@ -33,6 +33,10 @@ class Ledger:
         stream: the stream that is published to.
         heads: what the packed events begin with.
         observers: who is told of losses.
+
+    Attributes:
+        acknowledged, dropped, undelivered: how many were.
+        reason: why the last one was lost.
     """
 
     def __init__(self, stream: str, heads: Heads, observers: Observers) -> None:
@@ -45,7 +49,7 @@ class Ledger:
         self._sends: dict[int, asyncio.Future[str]] = {}
         self._flushes: list[_Flush] = []
         self._lost_reported = 0
-        self._reason = ""
+        self.reason: str = ""
         self._drops_logged = 0
         self._log_timer: asyncio.TimerHandle | None = None
 
@@ -68,6 +72,12 @@ class Ledger:
         Raises:
             Undelivered: some of it was lost and no flush has said so yet.
         """
+        lost = await self.losses(oldest, until)
+        if count := self.tell(lost):
+            raise Undelivered(count, self.reason)
+
+    async def losses(self, oldest: int, until: int) -> tuple[int, int]:
+        """Wait as `settled` does. Gives what was lost up to there, and what flushes had told of when this one began."""
         reported = self._lost_reported
         flush = _Flush(until, self.dropped + self.undelivered, asyncio.get_running_loop().create_future())
         if oldest < until:
@@ -76,10 +86,13 @@ class Ledger:
                 await flush.done
             finally:
                 self._flushes.remove(flush)
-        lost = flush.lost_before + flush.lost_since
-        if lost > reported:
-            self._lost_reported = max(self._lost_reported, lost)
-            raise Undelivered(lost - reported, self._reason)
+        return flush.lost_before + flush.lost_since, reported
+
+    def tell(self, losses: tuple[int, int]) -> int:
+        """A flush tells of its losses. Gives how many of them no flush had told of."""
+        lost, reported = losses
+        self._lost_reported = max(self._lost_reported, lost)
+        return max(0, lost - reported)
 
     def note_acknowledged(self, first: int, ids: Sequence[bytes]) -> None:
         """The events from position `first` on have become these entries."""
@@ -131,7 +144,7 @@ class Ledger:
                 flush.done.set_result(None)
 
     def _note_lost(self, position: int | None, reason: str) -> None:
-        self._reason = reason
+        self.reason = reason
         if position is None:
             return
         for flush in self._flushes:
