@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,10 +17,13 @@ SLOTS = 16384
 
 
 @contextlib.asynccontextmanager
-async def cluster(nodes: int = 3) -> AsyncIterator[list[RedisServer]]:
-    """Masters that share the slots evenly, in their order. Entered when each of them serves."""
+async def cluster(nodes: int = 3, *, node_timeout: int = 2000) -> AsyncIterator[list[RedisServer]]:
+    """Masters that share the slots evenly, in their order. Entered when each of them serves.
+
+    One that is silent for `node_timeout` milliseconds is replaced by its replica, where it has one.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": 2000}
+        settings = {"cluster-enabled": "yes", "cluster-node-timeout": node_timeout}
         servers = [
             await stack.enter_async_context(redis_server(tcp=True, config=settings)) for _ in range(nodes)
         ]
@@ -39,6 +44,69 @@ async def cluster(nodes: int = 3) -> AsyncIterator[list[RedisServer]]:
 
         await wait_until(agreed, 15.0, what="the nodes agree on the cluster")
         yield servers
+
+
+@contextlib.asynccontextmanager
+async def replicas_of(
+    masters: list[RedisServer], *, node_timeout: int = 2000
+) -> AsyncIterator[list[RedisServer]]:
+    """A replica of each master of a cluster, in their order. Entered when each has what its master has."""
+    async with contextlib.AsyncExitStack() as stack:
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": node_timeout,
+            "repl-diskless-sync-delay": 0,
+        }
+        servers = [await stack.enter_async_context(redis_server(tcp=True, config=settings)) for _ in masters]
+        for server in servers:
+            await masters[0].command("CLUSTER", "MEET", str(server.host), int(server.port or 0))
+        for server, master in zip(servers, masters, strict=True):
+            node = (await master.command("CLUSTER", "MYID")).decode()
+
+            async def known(server: RedisServer = server, node: str = node) -> bool:
+                return node in (await server.command("CLUSTER", "NODES")).decode()
+
+            await wait_until(known, 15.0, what="a new node knows the master")
+            await server.command("CLUSTER", "REPLICATE", node)
+
+        async def linked() -> bool:
+            infos = [(await server.command("INFO", "replication")).decode() for server in servers]
+            counts = [(await server.command("CLUSTER", "INFO")).decode() for server in (*masters, *servers)]
+            return all("master_link_status:up" in info for info in infos) and all(
+                f"cluster_known_nodes:{2 * len(masters)}" in count and "cluster_state:ok" in count
+                for count in counts
+            )
+
+        await wait_until(linked, 15.0, what="the replicas follow their masters")
+        yield servers
+
+
+async def kill_when_replicated(master: RedisServer, replica: RedisServer) -> None:
+    """Kill a master at a moment when its replica has all that it ever acknowledged."""
+    await master.command("CLIENT", "PAUSE", 60_000, "WRITE")
+    offset = re.compile(rb"master_repl_offset:(\d+)")
+
+    async def caught_up() -> bool:
+        sides = [offset.search(await server.command("INFO", "replication")) for server in (master, replica)]
+        return sides[0] is not None and sides[1] is not None and sides[0][1] == sides[1][1]
+
+    await wait_until(caught_up, what="the replica has what its master has")
+    await master.kill()
+
+
+async def move_slot(source: RedisServer, target: RedisServer, slot: int, others: list[RedisServer]) -> int:
+    """Move a slot with its keys, one after the other, while it is in use. Gives how many keys that were."""
+    ids = [(await server.command("CLUSTER", "MYID")).decode() for server in (source, target)]
+    await target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    await source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    moved = 0
+    while keys := await source.command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        await source.command("MIGRATE", str(target.host), int(target.port or 0), keys[0], 0, 5000)
+        moved += 1
+        await asyncio.sleep(0.1)  # what is asked for meanwhile is answered with ASK
+    for server in (target, source, *others):
+        await server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+    return moved
 
 
 async def give_slot(servers: list[RedisServer], slot: int, to: RedisServer) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from contract.backends import BACKENDS, STREAM
+from contract.backends import BACKENDS, STREAM, short_leases
 from mainflux_events import Event, ThingRemoved
 
 BACKEND, URL, NOTES, LAST = sys.argv[1:]
@@ -29,4 +29,5 @@ async def main() -> None:
     await BACKENDS[BACKEND].subscriber(URL, STREAM, "audit", start="earliest").run(handle)
 
 
-asyncio.run(main())
+with short_leases():
+    asyncio.run(main())

@@ -109,7 +109,7 @@ class Desk:
     def assign(self, share: frozenset[str]) -> None:
         """Of these partitions, those that are on this server are to be held from now on, and no others."""
         mine = share.intersection(self._leases)
-        if mine != self._share:
+        if mine != self._share and not self._closing:
             self._share = mine
             self.stir()
 
@@ -146,6 +146,7 @@ class Desk:
     def close(self) -> None:
         """Take on nothing any more."""
         self._closing = True
+        self._share = self._share.intersection(self._tenancies)
         self._holding.line.closing.set()
 
     async def leave(self) -> None:
@@ -219,14 +220,11 @@ class Desk:
 
     async def _take_on(self) -> None:
         wanted = self._share.difference(self._tenancies)
-        if not wanted or self._closing:
+        if not wanted:
             return
         await self._holding.acquire(wanted)
-        if self._closing:
-            return
-        mine = [
-            stream for stream in self._leases if stream in wanted & self._share and self._leases[stream].until
-        ]
+        wanted &= self._share  # which may be another one by now
+        mine = [stream for stream in self._leases if stream in wanted and self._leases[stream].until]
         for stream in mine:
             self._tenancies[stream] = self._enter(stream, self._leases[stream], self.stir)
         self._held_else()

@@ -292,7 +292,7 @@ class PartitionedSubscriber(Consumer):
 
     async def _launch(self) -> None:
         assert self._sharing is not None
-        self._holding = [self._task(part) for part in (self._sharing, *self._desks)]
+        self._holding = [self._task(self._sharing), *map(self._task, self._desks)]
 
     def _end(self) -> None:
         super()._end()
