@@ -17,18 +17,25 @@ SLOTS = 16384
 
 
 @contextlib.asynccontextmanager
-async def cluster(nodes: int = 3, *, node_timeout: int = 2000) -> AsyncIterator[list[RedisServer]]:
-    """Masters that share the slots evenly, in their order. Entered when each of them serves.
+async def cluster(
+    nodes: int = 3, *, replicas: bool = False, node_timeout: int = 2000
+) -> AsyncIterator[list[RedisServer]]:
+    """Masters that share the slots evenly, in their order, and behind them a replica of each, if so.
 
-    One that is silent for `node_timeout` milliseconds is replaced by its replica, where it has one.
+    Entered when each of them serves. A master that is silent for `node_timeout` ms is replaced by its replica.
     """
     async with contextlib.AsyncExitStack() as stack:
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": node_timeout}
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": node_timeout,
+            "repl-diskless-sync-delay": 0,
+        }
         servers = [
-            await stack.enter_async_context(redis_server(tcp=True, config=settings)) for _ in range(nodes)
+            await stack.enter_async_context(redis_server(tcp=True, config=settings))
+            for _ in range(2 * nodes if replicas else nodes)
         ]
         first, *others = servers
-        for number, server in enumerate(servers):
+        for number, server in enumerate(servers[:nodes]):
             slots = range(SLOTS * number // nodes, SLOTS * (number + 1) // nodes)
             await server.command("CLUSTER", "ADDSLOTS", *slots)
             # Two nodes of one epoch would settle it between them later, which is a change that nobody asked for.
@@ -39,45 +46,18 @@ async def cluster(nodes: int = 3, *, node_timeout: int = 2000) -> AsyncIterator[
         async def agreed() -> bool:
             infos = [(await server.command("CLUSTER", "INFO")).decode() for server in servers]
             return all(
-                "cluster_state:ok" in info and f"cluster_known_nodes:{nodes}" in info for info in infos
+                "cluster_state:ok" in info and f"cluster_known_nodes:{len(servers)}" in info for info in infos
             )
 
         await wait_until(agreed, 15.0, what="the nodes agree on the cluster")
-        yield servers
+        for master, replica in zip(servers, servers[nodes:], strict=False):
+            await replica.command("CLUSTER", "REPLICATE", await master.command("CLUSTER", "MYID"))
+        for master in servers[:nodes] if replicas else ():
 
+            async def followed(master: RedisServer = master) -> bool:
+                return b"state=online" in await master.command("INFO", "replication")
 
-@contextlib.asynccontextmanager
-async def replicas_of(
-    masters: list[RedisServer], *, node_timeout: int = 2000
-) -> AsyncIterator[list[RedisServer]]:
-    """A replica of each master of a cluster, in their order. Entered when each has what its master has."""
-    async with contextlib.AsyncExitStack() as stack:
-        settings = {
-            "cluster-enabled": "yes",
-            "cluster-node-timeout": node_timeout,
-            "repl-diskless-sync-delay": 0,
-        }
-        servers = [await stack.enter_async_context(redis_server(tcp=True, config=settings)) for _ in masters]
-        for server in servers:
-            await masters[0].command("CLUSTER", "MEET", str(server.host), int(server.port or 0))
-        for server, master in zip(servers, masters, strict=True):
-            node = (await master.command("CLUSTER", "MYID")).decode()
-
-            async def known(server: RedisServer = server, node: str = node) -> bool:
-                return node in (await server.command("CLUSTER", "NODES")).decode()
-
-            await wait_until(known, 15.0, what="a new node knows the master")
-            await server.command("CLUSTER", "REPLICATE", node)
-
-        async def linked() -> bool:
-            infos = [(await server.command("INFO", "replication")).decode() for server in servers]
-            counts = [(await server.command("CLUSTER", "INFO")).decode() for server in (*masters, *servers)]
-            return all("master_link_status:up" in info for info in infos) and all(
-                f"cluster_known_nodes:{2 * len(masters)}" in count and "cluster_state:ok" in count
-                for count in counts
-            )
-
-        await wait_until(linked, 15.0, what="the replicas follow their masters")
+            await wait_until(followed, 15.0, what="a replica has what its master has")
         yield servers
 
 
@@ -94,8 +74,13 @@ async def kill_when_replicated(master: RedisServer, replica: RedisServer) -> Non
     await master.kill()
 
 
-async def move_slot(source: RedisServer, target: RedisServer, slot: int, others: list[RedisServer]) -> int:
-    """Move a slot with its keys, one after the other, while it is in use. Gives how many keys that were."""
+async def move_slot(
+    source: RedisServer, target: RedisServer, slot: int, others: list[RedisServer], *, pause: float = 0.0
+) -> int:
+    """Move a slot with its keys, one after the other, while it is in use. Gives how many keys that were.
+
+    With a pause after each, in seconds, who asks for a key that has moved is answered with ASK; afterwards, with MOVED.
+    """
     ids = [(await server.command("CLUSTER", "MYID")).decode() for server in (source, target)]
     await target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
     await source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
@@ -103,7 +88,7 @@ async def move_slot(source: RedisServer, target: RedisServer, slot: int, others:
     while keys := await source.command("CLUSTER", "GETKEYSINSLOT", slot, 1):
         await source.command("MIGRATE", str(target.host), int(target.port or 0), keys[0], 0, 5000)
         moved += 1
-        await asyncio.sleep(0.1)  # what is asked for meanwhile is answered with ASK
+        await asyncio.sleep(pause)
     for server in (target, source, *others):
         await server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
     return moved
