@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,11 +11,11 @@ from . import wire
 from .batch import Appender, Transactions
 from .buffer import Buffer, Overflow
 from .drain import LEAST_ARGUMENT_LIMIT, Drain
-from .errors import ConfigError, EncodeError, Undelivered
+from .errors import ConfigError, EncodeError
 from .events import Action, Event
 from .hooks import Observers, logger
 from .idempotent import Numbered
-from .ledger import Ledger
+from .ledger import Ledger, settled
 from .link import Disconnected, Link, Unreachable
 from .partitions import Agreement, Key, Partitioner, partition_streams
 from .policies import Backoff
@@ -191,12 +190,7 @@ class Lanes(list[Lane]):
         Raises:
             Undelivered: some of it was lost and no flush has said so yet.
         """
-        waits = (lane.ledger.losses(lane.buffer.oldest, lane.buffer.queued) for lane in self)
-        # Nothing is told before all are settled: what the end of this wait cuts off, the next flush tells.
-        losses = [await next(waits)] if len(self) == 1 else await asyncio.gather(*waits)
-        told = [(lane.ledger.tell(lost), lane.ledger.reason) for lane, lost in zip(self, losses, strict=True)]
-        if count := sum(each for each, _ in told):
-            raise Undelivered(count, next(reason for each, reason in told if each))
+        await settled(*((lane.ledger, lane.buffer.oldest, lane.buffer.queued) for lane in self))
 
     @property
     def stats(self) -> PublisherStats:
