@@ -250,29 +250,51 @@ async def test_more_consumers_than_partitions_have_none_and_take_over(server: Re
     await waits.end()
 
 
+class Chosen:
+    """Has all partitions be the share of one consumer: of whom, the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.who = ""
+        monkeypatch.setattr("mainflux_events.sharing.share_out", self._share_out)
+
+    def _share_out(self, partitions: int, members: list[str]) -> dict[str, frozenset[int]]:
+        return {each: frozenset(range(partitions) if each == self.who else ()) for each in members}
+
+    def begin_with(self, one: Consumer) -> None:
+        """Until another one comes."""
+        sharing = one.subscriber._sharing
+        self.who = sharing._members.me if sharing is not None else ""
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Chosen:
+    return Chosen(monkeypatch)
+
+
 async def test_a_partition_is_handed_over_when_the_event_in_hand_is_finished_and_stored(
-    server: RedisServer, client: Redis
+    server: RedisServer, chosen: Chosen
 ) -> None:
-    one = Consumer(server, commit=Commit.every(events=1000, seconds=60))
-    await wait_until(lambda: all_assigned(one))
-    one.go.clear()
-    # What the second is to have is not known before, so each partition has something.
-    ids = [id for number in range(PARTITIONS) for id in in_partition(number, 3)]
+    ids = in_partition(0, 5)
     await publish(server, ids)
-    await wait_until(lambda: one.in_hand)
-    in_hand = partition_of(one.in_hand, PARTITIONS)
-    others = [Consumer(server) for _ in range(3)]
-    await wait_until(lambda: sum(bool(each.assignment) for each in others) >= 2)
-    await wait_until(lambda: len(one.assignment) == 1 or not one.handled)
-    held = [number for each in others for number in each.assignment]
-    assert in_hand not in held, "its handler has not ended"
+    one = Consumer(server, commit=Commit.every(events=1000, seconds=60))
+    await wait_until(lambda: one.subscriber._sharing)
+    chosen.begin_with(one)
+    await wait_until(lambda: all_assigned(one) and len(one.handled) == 5)
+    more = in_partition(0, 10)[5:]
+    one.go.clear()
+    await publish(server, more)
+    await wait_until(lambda: one.in_hand == more[0])
+    other = Consumer(server)
+    await wait_until(lambda: other.subscriber._sharing)
+    chosen.begin_with(other)
+    await wait_until(lambda: one.assignment == (0,) and other.assignment == (1, 2, 3))
+    assert other.handled == [], "the handler of the first has not ended"
     one.go.set()
-    await wait_until(lambda: all_assigned(one, *others))
-    await wait_until(lambda: len([id for each in (one, *others) for id in each.handled]) >= len(ids))
-    for each in (one, *others):
+    await wait_until(lambda: len(other.handled) == 4)
+    for each in (one, other):
         await each.end()
-    assert Counter(id for each in (one, *others) for id in each.handled) == Counter(ids)
-    assert all(await cursors(client))
+    assert one.handled == [*ids, more[0]], "nothing behind the event in hand"
+    assert other.handled == more[1:], "nothing twice"
 
 
 async def test_the_event_of_a_loop_that_was_left_does_not_keep_its_partition(server: RedisServer) -> None:
@@ -323,23 +345,48 @@ async def test_a_lease_that_is_somebody_elses_ends_the_handling_of_that_partitio
     )
 
 
-async def test_a_consumer_that_hung_hands_nothing_out_beyond_its_leases(fresh_server: RedisServer) -> None:
-    ids = in_partition(0, 30)
+async def test_a_commit_without_the_lease_stores_nothing_and_ends_the_handling_at_once(
+    server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.lease.TTL", 30.0)
+    monkeypatch.setattr("mainflux_events.desk.RENEW_EVERY", 10.0)
+    seen = Recorder()
+    await publish(server, in_partition(0, 2))
+    async with subscriber(server, seen) as one:
+        await anext(one)
+        await client.set(f"mainflux:lease:mainflux:cursor:audit:{STREAMS[0]}", "another's", px=60_000)
+        await anext(one)
+        await wait_until(lambda: seen.of("lease_lost"), 2)
+        assert one.assignment == (1, 2, 3)
+    assert await client.get(f"mainflux:cursor:audit:{STREAMS[0]}") == b"0-0"
+
+
+async def test_a_consumer_whose_event_loop_stood_still_hands_out_nothing_beyond_its_leases(
+    server: RedisServer,
+) -> None:
+    ids = in_partition(0, 9)
+    await publish(server, ids)
+    async with subscriber(server) as one:
+        assert thing(await anext(one)) == ids[0]
+        time.sleep(TTL + 0.1)
+        # What was read ahead is forgotten, and the first could not be stored.
+        assert thing(await anext(one)) == ids[0]
+
+
+async def test_partitions_of_a_server_that_is_silent_are_lost_when_their_leases_end(
+    fresh_server: RedisServer,
+) -> None:
+    ids = in_partition(0, 9)
     await publish(fresh_server, ids)
     seen = Recorder()
     async with subscriber(fresh_server, seen) as one:
-        first = await anext(one)
-        other = Consumer(fresh_server)
-        await wait_until(lambda: len(other.assignment) >= 1)
-        time.sleep(TTL + 0.2)  # the event loop of both of them stands still
-        await wait_until(lambda: len(seen.of("lease_lost")) >= 1)
-        assert thing(first) == ids[0]
-        again = asyncio.create_task(anext(one))
-        await wait_until(lambda: again.done() or other.handled)
-        handled = [thing(again.result())] if again.done() else other.handled
-        assert handled[0] in ids[:2], "from the stored cursor on"
-        again.cancel()
-        await other.end()
+        assert thing(await anext(one)) == ids[0]
+        fresh_server.hang()
+        await wait_until(lambda: len(seen.of("lease_lost")) == PARTITIONS, TTL + 0.5)
+        assert one.assignment == ()
+        fresh_server.resume()
+        # Its commit was under way when the server fell silent, or is refused.
+        assert thing(await anext(one)) in ids[:2]
 
 
 async def test_commit_stores_the_event_in_hand_and_refuses_any_other(
