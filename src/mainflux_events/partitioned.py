@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from . import lease
-from .attach import ask_lag, attach
+from .attach import InRedis, ask_lag, attach
 from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, cursor_key, padded
 from .desk import Desk
-from .errors import LeaseLost
+from .errors import ConfigError, LeaseLost
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks
@@ -132,16 +132,22 @@ class PartitionedSubscriber(Consumer):
         instance("commit", event, Event)
         tenancy = self._tenancies.get(event.stream)
         if tenancy is None and event.stream in self.streams:
-            raise LeaseLost(self.name, event.stream)
+            raise LeaseLost(self.name, stream=event.stream)
         await super().commit(event)
         if self._tenancies.get(event.stream) is not tenancy and self._state == "started":
-            raise LeaseLost(self.name, event.stream)
+            raise LeaseLost(self.name, stream=event.stream)
 
     def _keeper_of(self, event: Event) -> Committer | None:
         tenancy = self._tenancies.get(event.stream)
         if tenancy is None or not event.id or padded(event.id) > padded(tenancy.handled):
             return None
         return tenancy.committer
+
+    def _check_run(self, concurrency: int, batch: int) -> None:
+        if concurrency != 1 or batch != 1:
+            raise ConfigError(
+                "concurrency, batch: with partitions one event is handled after another; start more consumers"
+            )
 
     # --- partitions that come and go ---
 
@@ -156,7 +162,7 @@ class PartitionedSubscriber(Consumer):
 
         async def begin(reading: Channel) -> None:
             if not place.id:
-                await attach([place], self._start, reading, await committer.channel(), self._link.where)
+                await attach([place], self._start, reading, await committer.storing(), self._link.where)
 
         reader = Reader(
             self._link,
@@ -229,9 +235,7 @@ class PartitionedSubscriber(Consumer):
         self._intake.drop(stream)
         self._settle_finished()
         if self._run is not None and self._run.track.stream == stream:
-            self._run = None
-            self._events = []
-            self._place = self._kept = self._stop = 0
+            self._forget_run()
 
     async def __anext__(self) -> Event:
         self._idle = False
@@ -280,7 +284,8 @@ class PartitionedSubscriber(Consumer):
     async def _attach(self, streams: list[str], channel: Channel) -> None:
         await self._agreement.check()
         places = [Place(Cursor(self.name, stream)) for stream in streams]
-        await attach(places, self._start, channel, channel, self._link.where)
+        storing = InRedis(channel, self._link.where)
+        await attach(places, self._start, channel, storing, self._link.where)
 
     async def _begin(self) -> None:
         await super()._begin()

@@ -402,6 +402,12 @@ async def test_commit_stores_the_event_in_hand_and_refuses_any_other(
         assert (await one.lag())[STREAMS[3]].entries == 1
 
 
+@pytest.mark.parametrize("option", [{"concurrency": 2}, {"batch": 10}])
+async def test_a_run_handles_one_event_after_another(server: RedisServer, option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="with partitions one event is handled after another"):
+        await subscriber(server).run(print, **option)
+
+
 async def test_a_cursor_that_is_no_id_is_an_error_at_the_start(server: RedisServer, client: Redis) -> None:
     await client.set(f"mainflux:cursor:audit:{STREAMS[1]}", "garbage")
     with pytest.raises(CursorCorrupt, match="garbage"):
