@@ -26,6 +26,8 @@ A message says what was wrong, where, and what to do about it. None holds a pass
 
 from __future__ import annotations
 
+_NOT_RENEWED = "it did not renew its lease in time; make another one, or have it wait by exclusive='standby'"
+
 
 class EventsError(Exception):
     """Base of all errors of this package."""
@@ -292,26 +294,17 @@ class LeaseLost(EventsError):
     Attributes:
         name: the subscriber's.
         reason: what has happened.
-        stream: the partition that it is about; "" where the subscriber has none.
     """
 
-    def __init__(
-        self, name: str, reason: str = "it did not renew its lease in time", stream: str = ""
-    ) -> None:
-        super().__init__(name, reason, stream)
+    def __init__(self, name: str, reason: str = _NOT_RENEWED) -> None:
+        super().__init__(name, reason)
         self.name = name
         self.reason = reason
-        self.stream = stream
 
     def __str__(self) -> str:
-        if self.stream:
-            return (
-                f"the partition {self.stream!r} is not read by this subscriber of the name {self.name!r} any more: "
-                f"{self.reason}, so nothing of it can be stored, and another one handles it again"
-            )
         return (
             f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: "
-            f'{self.reason}; make another one, or use exclusive="standby" to wait for a turn'
+            f"{self.reason}"
         )
 
 

@@ -132,10 +132,10 @@ class PartitionedSubscriber(Consumer):
         instance("commit", event, Event)
         tenancy = self._tenancies.get(event.stream)
         if tenancy is None and event.stream in self.streams:
-            raise LeaseLost(self.name, stream=event.stream)
+            raise LeaseLost(self.name, f"of {event.stream!r}, whose lease ended; its other partitions go on")
         await super().commit(event)
         if self._tenancies.get(event.stream) is not tenancy and self._state == "started":
-            raise LeaseLost(self.name, stream=event.stream)
+            raise LeaseLost(self.name, f"of {event.stream!r}, whose lease ended; its other partitions go on")
 
     def _keeper_of(self, event: Event) -> Committer | None:
         tenancy = self._tenancies.get(event.stream)
