@@ -52,8 +52,9 @@ class Members:
         """
         if isinstance(reply, Refusal):
             raise reply
-        assert isinstance(reply, list)
-        return sorted(member.decode() for member in reply)
+        if not isinstance(reply, list) or not all(isinstance(member, bytes) for member in reply):
+            raise Refusal("NONSENSE no list of members was answered")
+        return sorted(member.decode("utf-8", "replace") for member in reply)
 
     def leave(self) -> bytes:
         """The command that says that this one is going."""

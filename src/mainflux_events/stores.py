@@ -70,7 +70,8 @@ class Position(Cursor):
     def moved(self, id: str) -> None:
         """This is stored."""
         self.known = id
-        self._goes_back = False
+        if id == self.handled:  # else it was sent before it was to go back
+            self._goes_back = False
         self._doubted.clear()  # what arrives late expects what is not there any more
 
     def refused(self, found: str | None, id: str) -> bool:

@@ -254,6 +254,28 @@ async def test_nothing_of_a_replaced_stream_is_handed_out_before_the_cursor_is_b
     assert store.moves[-2:] == [(last.id, "0-0"), ("0-0", "1-0")]
 
 
+async def test_a_stream_that_is_replaced_while_a_cursor_is_being_stored_is_read_from_its_beginning_too(
+    server: RedisServer, client: Redis
+) -> None:
+    store = Store()
+    *_, last = await append(client, "t1", "t2", "t3")
+    subscriber, recorder = subscriber_of(server, store)
+    async with subscriber:
+        for _ in range(3):
+            await anext(subscriber)
+        store.open.clear()
+        coming = asyncio.create_task(anext(subscriber))
+        asked = store.asked
+        await wait_until(lambda: store.asked > asked, what="the third is being stored")
+        await client.delete(STREAM)
+        await client.xadd(STREAM, {"operation": "thing.remove", "id": "new"}, id="1-0")
+        await wait_until(lambda: recorder.of("reset"))
+        store.open.set()
+        async with store.transaction(await coming):
+            pass
+    assert store.moves[-3:] == [("0-0", last), (last, "0-0"), ("0-0", "1-0")]
+
+
 # --- one reader of many ---
 
 

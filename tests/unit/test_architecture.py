@@ -27,6 +27,7 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel"],
     ["link"],
+    ["answers"],
     ["moves"],
     ["cursor", "batch", "ledger", "line", "lease", "partitions", "shares"],
     ["idempotent", "gaps", "notices"],
