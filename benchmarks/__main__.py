@@ -19,6 +19,7 @@ PARTS = (
     "consume",
     "filters",
     "concurrency",
+    "partitions",
     "distance",
     "call",
     "latency",

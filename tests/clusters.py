@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 import secrets
 import ssl
 from collections.abc import AsyncIterator
@@ -16,15 +18,25 @@ SLOTS = 16384
 
 
 @contextlib.asynccontextmanager
-async def cluster(nodes: int = 3) -> AsyncIterator[list[RedisServer]]:
-    """Masters that share the slots evenly, in their order. Entered when each of them serves."""
+async def cluster(
+    nodes: int = 3, *, replicas: bool = False, node_timeout: int = 2000
+) -> AsyncIterator[list[RedisServer]]:
+    """Masters that share the slots evenly, in their order, and behind them a replica of each, if so.
+
+    Entered when each of them serves. A master that is silent for `node_timeout` ms is replaced by its replica.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        settings = {"cluster-enabled": "yes", "cluster-node-timeout": 2000}
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": node_timeout,
+            "repl-diskless-sync-delay": 0,
+        }
         servers = [
-            await stack.enter_async_context(redis_server(tcp=True, config=settings)) for _ in range(nodes)
+            await stack.enter_async_context(redis_server(tcp=True, config=settings))
+            for _ in range(2 * nodes if replicas else nodes)
         ]
         first, *others = servers
-        for number, server in enumerate(servers):
+        for number, server in enumerate(servers[:nodes]):
             slots = range(SLOTS * number // nodes, SLOTS * (number + 1) // nodes)
             await server.command("CLUSTER", "ADDSLOTS", *slots)
             # Two nodes of one epoch would settle it between them later, which is a change that nobody asked for.
@@ -35,11 +47,52 @@ async def cluster(nodes: int = 3) -> AsyncIterator[list[RedisServer]]:
         async def agreed() -> bool:
             infos = [(await server.command("CLUSTER", "INFO")).decode() for server in servers]
             return all(
-                "cluster_state:ok" in info and f"cluster_known_nodes:{nodes}" in info for info in infos
+                "cluster_state:ok" in info and f"cluster_known_nodes:{len(servers)}" in info for info in infos
             )
 
         await wait_until(agreed, 15.0, what="the nodes agree on the cluster")
+        for master, replica in zip(servers, servers[nodes:], strict=False):
+            await replica.command("CLUSTER", "REPLICATE", await master.command("CLUSTER", "MYID"))
+        for master in servers[:nodes] if replicas else ():
+
+            async def followed(master: RedisServer = master) -> bool:
+                return b"state=online" in await master.command("INFO", "replication")
+
+            await wait_until(followed, 15.0, what="a replica has what its master has")
         yield servers
+
+
+async def kill_when_replicated(master: RedisServer, replica: RedisServer) -> None:
+    """Kill a master at a moment when its replica has all that it ever acknowledged."""
+    await master.command("CLIENT", "PAUSE", 60_000, "WRITE")
+    offset = re.compile(rb"master_repl_offset:(\d+)")
+
+    async def caught_up() -> bool:
+        sides = [offset.search(await server.command("INFO", "replication")) for server in (master, replica)]
+        return sides[0] is not None and sides[1] is not None and sides[0][1] == sides[1][1]
+
+    await wait_until(caught_up, what="the replica has what its master has")
+    await master.kill()
+
+
+async def move_slot(
+    source: RedisServer, target: RedisServer, slot: int, others: list[RedisServer], *, pause: float = 0.0
+) -> int:
+    """Move a slot with its keys, one after the other, while it is in use. Gives how many keys that were.
+
+    With a pause after each, in seconds, who asks for a key that has moved is answered with ASK; afterwards, with MOVED.
+    """
+    ids = [(await server.command("CLUSTER", "MYID")).decode() for server in (source, target)]
+    await target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    await source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    moved = 0
+    while keys := await source.command("CLUSTER", "GETKEYSINSLOT", slot, 1):
+        await source.command("MIGRATE", str(target.host), int(target.port or 0), keys[0], 0, 5000)
+        moved += 1
+        await asyncio.sleep(pause)
+    for server in (target, source, *others):
+        await server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+    return moved
 
 
 async def give_slot(servers: list[RedisServer], slot: int, to: RedisServer) -> None:

@@ -1,6 +1,7 @@
 """Histories: what publishers accepted, acknowledged and reported, and what is read back, held against each other.
 
-`violations` is the checker, of what was published; `Readings` the one of what subscribers were handed.
+`violations` is the checker, of what was published; `Readings` the one of what subscribers were handed, `KeyedReadings`
+that of what was handled of partitions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from mainflux_events import Backoff, Event, Hooks, Publisher, ThingRemoved, Undelivered
+from mainflux_events import Backoff, Event, Hooks, Publisher, ThingRemoved, ThingUpdated, Undelivered
 from mainflux_events.errors import BufferFull, PublisherClosed
 from mainflux_events.hooks import (
     DroppedDetails,
@@ -339,3 +340,51 @@ class Readings:
             reached = max([reached, *(step + 1 for step in steps)])
         if reached < len(stored):
             yield f"{len(stored) - reached} never handed out, from {stored[reached]} on"
+
+
+class KeyedReadings:
+    """Events that have to stay in order by key: what was published, and what was handled, wherever that was.
+
+    Attributes:
+        published: how many events of each key; they are numbered from 1.
+        handled: key and number of each event whose handling began, in the order of time.
+    """
+
+    def __init__(self) -> None:
+        self.published: Counter[str] = Counter()
+        self.handled: list[tuple[str, int]] = []
+
+    def next(self, key: str) -> ThingUpdated:
+        """The next event of a key."""
+        self.published[key] += 1
+        return ThingUpdated(id=key, profile_id=str(self.published[key]))
+
+    def note(self, event: Event) -> None:
+        """The handling of an event begins."""
+        assert isinstance(event.action, ThingUpdated)
+        self.handled.append((event.action.id, int(event.action.profile_id)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether each event was handled, at least once."""
+        return len(set(self.handled)) == self.published.total()
+
+    @property
+    def again(self) -> int:
+        """How many times an event was handled that had been before."""
+        return len(self.handled) - len(set(self.handled))
+
+    def violations(self) -> list[str]:
+        """What is wrong: one that was handled before all that precede it of its key, or never."""
+        found = []
+        reached: Counter[str] = Counter()
+        for key, number in self.handled:
+            if number > reached[key] + 1:
+                found.append(f"{key}: {number} was handled when {reached[key] + 1} never had been")
+            reached[key] = max(reached[key], number)
+        for key, published in self.published.items():
+            if reached[key] != published:
+                found.append(
+                    f"{key}: {published} were published, and {reached[key]} was the last that was handled"
+                )
+        return found

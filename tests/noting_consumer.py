@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from contract.backends import BACKENDS, STREAM
+from contract.backends import BACKENDS, STREAM, short_leases
 from mainflux_events import Event, ThingRemoved
 
 BACKEND, URL, NOTES, LAST, *NUMBERS = sys.argv[1:]
@@ -37,4 +37,5 @@ async def main() -> None:
     await subscriber.run(handler, concurrency=CONCURRENCY, batch=BATCH)
 
 
-asyncio.run(main())
+with short_leases():
+    asyncio.run(main())

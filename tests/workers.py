@@ -71,7 +71,7 @@ async def run(
     with TemporaryDirectory() as directory:
         async with redis_server() as server, Redis.from_url(server.url) as client:
             await client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
-            team = Team(server.url, Path(directory), claim_after)
+            team = Team([__file__, "--work", server.url, str(claim_after)], Path(directory))
             began = time.monotonic()
             try:
                 for _ in range(workers):
@@ -93,10 +93,15 @@ async def run(
 
 
 class Team:
-    """The worker processes. Each writes down what it handles, before anything else, where no kill can undo it."""
+    """The worker processes. Each writes down what it handles, before anything else, where no kill can undo it.
 
-    def __init__(self, url: str, directory: Path, claim_after: float) -> None:
-        self._command = [sys.executable, __file__, "--work", url, str(claim_after)]
+    Args:
+        command: what each of them runs; behind it come its name, and the file to write to.
+        directory: of these files.
+    """
+
+    def __init__(self, command: list[str], directory: Path) -> None:
+        self._command = [sys.executable, *command]
         self._directory = directory
         self._made = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -126,9 +131,13 @@ class Team:
         notes = self._directory / name
         return notes.read_text().split() if notes.exists() else []
 
+    def names(self) -> list[str]:
+        """Of all that ever were."""
+        return [f"worker-{number}" for number in range(self._made)]
+
     def handled(self) -> Iterator[str]:
-        for number in range(self._made):
-            yield from self.handled_by(f"worker-{number}")
+        for name in self.names():
+            yield from self.handled_by(name)
 
 
 async def publish(url: str, events: int) -> None:

@@ -45,6 +45,7 @@ from .events import Action, Event, Identity, UnknownAction, acting_as
 from .group import GroupSubscriber
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
+from .partitioned import PartitionedSubscriber
 from .pending import Pending
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
@@ -87,6 +88,7 @@ __all__ = [
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",
+    "PartitionedSubscriber",
     "Pending",
     "ProfileConfig",
     "ProfileCreated",

@@ -91,7 +91,7 @@ class Consumer(Stepper):
             bury=None if self._writer is None else self._bury_event,
             gate=self._gate,
         )
-        self._check_run(concurrency)
+        self._check_run(concurrency, batch)
         workers = Workers(
             self._intake,
             self._gate,
@@ -109,8 +109,8 @@ class Consumer(Stepper):
         else:
             await self._handle_all(dispatch, workers, task_status)
 
-    def _check_run(self, concurrency: int) -> None:
-        """Raise ConfigError where there cannot be so many calls at once."""
+    def _check_run(self, concurrency: int, batch: int) -> None:
+        """Raise ConfigError where there cannot be so many calls at once, or so many events in one."""
 
     async def _handle_all(self, dispatch: Dispatch, workers: Workers, task_status: TaskStatus[Self]) -> None:
         events = self._consume()

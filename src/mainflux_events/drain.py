@@ -7,6 +7,7 @@ callers of `publish` encode the next.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from .batch import Appender
@@ -52,6 +53,7 @@ class Drain:
         attempt_timeout: float,
         max_event_bytes: int,
         observers: Observers,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._stream = stream
         self._buffer = buffer
@@ -60,6 +62,7 @@ class Drain:
         self._attempt_timeout = attempt_timeout
         self._max_event_bytes = max_event_bytes
         self._observers = observers
+        self._admit = admit
         # The position of an event that the server has refused to take, in the middle of a batch.
         self._poison = 0
         self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
@@ -113,6 +116,8 @@ class Drain:
         self.line.worked()
 
     async def _prepare(self, channel: Channel) -> None:
+        if self._admit is not None:
+            await self._admit()
         self._appender.connected()
         if self._max_event_bytes <= LEAST_ARGUMENT_LIMIT:
             return

@@ -26,6 +26,8 @@ A message says what was wrong, where, and what to do about it. None holds a pass
 
 from __future__ import annotations
 
+_NOT_RENEWED = "it did not renew its lease in time; make another one, or have it wait by exclusive='standby'"
+
 
 class EventsError(Exception):
     """Base of all errors of this package."""
@@ -294,7 +296,7 @@ class LeaseLost(EventsError):
         reason: what has happened.
     """
 
-    def __init__(self, name: str, reason: str = "it did not renew its lease in time") -> None:
+    def __init__(self, name: str, reason: str = _NOT_RENEWED) -> None:
         super().__init__(name, reason)
         self.name = name
         self.reason = reason
@@ -302,7 +304,7 @@ class LeaseLost(EventsError):
     def __str__(self) -> str:
         return (
             f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: "
-            f'{self.reason}; make another one, or use exclusive="standby" to wait for a turn'
+            f"{self.reason}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import Final
 
@@ -54,28 +54,35 @@ class Holding:
                     f"{self.line.where}: {lease.key!r} holds something else than a lease; delete it"
                 )
 
-    async def acquire(self) -> dict[str, int]:
-        """Ask for all. Gives the streams whose leases somebody else holds, and the milliseconds that are left."""
-        asked = monotonic()
-        replies = await self.ask([lease.acquire() for lease in self.leases.values()], answers.left)
-        for lease, reply in zip(self.leases.values(), replies, strict=True):
+    async def acquire(self, streams: Collection[str] | None = None) -> dict[str, int]:
+        """Ask for the leases of these streams; None for all.
+
+        Gives the streams whose leases somebody else holds, and the milliseconds that are left.
+        """
+        asked, leases = monotonic(), self._of(streams)
+        replies = await self.ask([lease.acquire() for lease in leases.values()], answers.left)
+        for lease, reply in zip(leases.values(), replies, strict=True):
             lease.acquired(reply, asked)
         self._understood(replies)
-        pairs = zip(self.leases, replies, strict=True)
-        return {stream: reply for stream, reply in pairs if isinstance(reply, int)}
+        return {each: left for each, left in zip(leases, replies, strict=True) if isinstance(left, int)}
 
-    async def renew(self) -> None:
-        """Ask for another while."""
-        asked = monotonic()
-        replies = await self.ask([lease.renew() for lease in self.leases.values()], answers.flag)
-        for lease, reply in zip(self.leases.values(), replies, strict=True):
+    async def renew(self, streams: Collection[str] | None = None) -> None:
+        """Ask for another while, for these streams; None for all."""
+        asked, leases = monotonic(), self._of(streams)
+        replies = await self.ask([lease.renew() for lease in leases.values()], answers.flag)
+        for lease, reply in zip(leases.values(), replies, strict=True):
             lease.renewed(reply, asked)
         self._understood(replies)
 
-    async def release(self) -> None:
-        """Let go what is held."""
-        if held := [lease for lease in self.leases.values() if lease.until]:
+    async def release(self, streams: Collection[str] | None = None) -> None:
+        """Let go what is held, of these streams; None for all."""
+        if held := [lease for lease in self._of(streams).values() if lease.until]:
             await self.ask([lease.release() for lease in held], answers.flag)
+
+    def _of(self, streams: Collection[str] | None) -> dict[str, Lease]:
+        if streams is None:
+            return self.leases
+        return {stream: lease for stream, lease in self.leases.items() if stream in streams}
 
     async def ask(self, commands: Sequence[bytes], answer: Callable[[Reply], Reply]) -> list[Reply]:
         """Commands to this server, and their replies, refusals among them. What is none is raised."""

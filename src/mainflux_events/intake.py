@@ -84,6 +84,11 @@ class Part(msgspec.Struct):
     entries: Entries
     refused: EventsError | None = None
 
+    @property
+    def stream(self) -> str:
+        """The key of the stream."""
+        return self.track.stream
+
 
 class Run:
     """Entries that follow each other, at first some that were passed over, then decoded ones.
@@ -219,6 +224,16 @@ class Intake:
             item = self.inbox.get_nowait()
             if not isinstance(item, Batch):
                 self.inbox.put_nowait(item)
+
+    def drop(self, stream: str) -> None:
+        """Forget what was fetched of one stream."""
+        self._given_back = deque(run for run in self._given_back if run.track.stream != stream)
+        self._parts = deque(part for part in self._parts if part.stream != stream)
+        for _ in range(self.inbox.qsize()):
+            item = self.inbox.get_nowait()
+            if isinstance(item, Batch):
+                item.parts = [part for part in item.parts if part.stream != stream]
+            self.inbox.put_nowait(item)
 
     async def refill(self) -> bool:
         """Wait for the next batch. Gives whether there is one; there is none when all is over.

@@ -14,14 +14,21 @@ from .resp import Heads
 LOG_DROPS_EVERY: Final = 10.0
 
 
-class _Flush:
-    """One caller of `flush`: what it covers, and how much of that was lost before and since it began."""
+class Cover:
+    """What one caller of `flush` waits for.
 
-    def __init__(self, until: int, lost_before: int, done: asyncio.Future[None]) -> None:
+    Attributes:
+        until: the position behind it.
+        lost: how much of it was lost, before the flush began and since.
+        reported: how much of that flushes had told of when it began.
+        done: all of it is settled.
+    """
+
+    def __init__(self, until: int, lost: int, reported: int) -> None:
         self.until = until
-        self.lost_before = lost_before
-        self.lost_since = 0
-        self.done = done
+        self.lost = lost
+        self.reported = reported
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class Ledger:
@@ -33,6 +40,10 @@ class Ledger:
         stream: the stream that is published to.
         heads: what the packed events begin with.
         observers: who is told of losses.
+
+    Attributes:
+        acknowledged, dropped, undelivered: how many were.
+        reason: why the last one was lost.
     """
 
     def __init__(self, stream: str, heads: Heads, observers: Observers) -> None:
@@ -43,9 +54,9 @@ class Ledger:
         self.dropped: int = 0
         self.undelivered: int = 0
         self._sends: dict[int, asyncio.Future[str]] = {}
-        self._flushes: list[_Flush] = []
+        self._covers: list[Cover] = []
         self._lost_reported = 0
-        self._reason = ""
+        self.reason: str = ""
         self._drops_logged = 0
         self._log_timer: asyncio.TimerHandle | None = None
 
@@ -62,24 +73,21 @@ class Ledger:
         finally:
             del self._sends[position]
 
-    async def settled(self, oldest: int, until: int) -> None:
-        """Wait until everything before position `until` is settled; `oldest` is the first that is not.
+    def cover(self, oldest: int, until: int) -> Cover:
+        """Begin to wait for everything before position `until`; `oldest` is the first that is not settled."""
+        cover = Cover(until, self.dropped + self.undelivered, self._lost_reported)
+        self._covers.append(cover)
+        self.note_progress(oldest)
+        return cover
 
-        Raises:
-            Undelivered: some of it was lost and no flush has said so yet.
-        """
-        reported = self._lost_reported
-        flush = _Flush(until, self.dropped + self.undelivered, asyncio.get_running_loop().create_future())
-        if oldest < until:
-            self._flushes.append(flush)
-            try:
-                await flush.done
-            finally:
-                self._flushes.remove(flush)
-        lost = flush.lost_before + flush.lost_since
-        if lost > reported:
-            self._lost_reported = max(self._lost_reported, lost)
-            raise Undelivered(lost - reported, self._reason)
+    def uncover(self, cover: Cover) -> None:
+        """Nobody waits for that any more."""
+        self._covers.remove(cover)
+
+    def tell(self, cover: Cover) -> int:
+        """What it covers is settled: gives how much of that was lost and no flush has told of."""
+        self._lost_reported = max(self._lost_reported, cover.lost)
+        return max(0, cover.lost - cover.reported)
 
     def note_acknowledged(self, first: int, ids: Sequence[bytes]) -> None:
         """The events from position `first` on have become these entries."""
@@ -126,16 +134,38 @@ class Ledger:
 
     def note_progress(self, oldest: int) -> None:
         """Everything before position `oldest` is settled."""
-        for flush in self._flushes:
-            if flush.until <= oldest and not flush.done.done():
-                flush.done.set_result(None)
+        for cover in self._covers:
+            if cover.until <= oldest and not cover.done.done():
+                cover.done.set_result(None)
 
     def _note_lost(self, position: int | None, reason: str) -> None:
-        self._reason = reason
+        self.reason = reason
         if position is None:
             return
-        for flush in self._flushes:
-            flush.lost_since += position < flush.until
+        for cover in self._covers:
+            cover.lost += position < cover.until
         future = self._sends.get(position)
         if future is not None and not future.done():
             future.set_exception(Undelivered(1, reason))
+
+
+async def settled(*asked: tuple[Ledger, int, int]) -> None:
+    """Wait, in each ledger, until everything before a position is settled.
+
+    Args:
+        asked: ledgers, each with the position of the first event that is not settled, and of that behind the last one.
+
+    Raises:
+        Undelivered: some of it was lost and no flush has said so yet.
+    """
+    covers = [(ledger, ledger.cover(oldest, until)) for ledger, oldest, until in asked]
+    try:
+        for _, cover in covers:
+            await cover.done
+    finally:
+        for ledger, cover in covers:
+            ledger.uncover(cover)
+    # Nothing is told before all is settled: where this wait is cut off, the next flush tells it.
+    told = [(ledger.tell(cover), ledger.reason) for ledger, cover in covers]
+    if count := sum(lost for lost, _ in told):
+        raise Undelivered(count, next(reason for lost, reason in told if lost))

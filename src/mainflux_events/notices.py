@@ -84,6 +84,11 @@ class Notice:
         self._go_on = go_on
         self._told = False
 
+    @property
+    def stream(self) -> str:
+        """The stream that it is about."""
+        return self._details.stream
+
     def deliver(self) -> None:
         """Tell it, where it is not told yet, and go on. All events before it have to be finished.
 

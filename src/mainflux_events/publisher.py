@@ -11,28 +11,30 @@ import concurrent.futures
 import os
 from asyncio import _get_running_loop
 from collections.abc import Iterable
+from functools import partial
 from typing import Final, NoReturn
 
 import anyio
 from anyio.abc import TaskStatus
 
-from . import wire
-from .batch import Appender, Transactions
-from .buffer import Buffer, Overflow
-from .drain import LEAST_ARGUMENT_LIMIT, MIB, Drain
+from .buffer import Overflow
+from .drain import MIB
 from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
 from .hooks import Hooks, Observers, logger
-from .idempotent import Numbered
-from .ledger import Ledger
+from .lane import Lane, Lanes
 from .lifecycle import Lifecycle
 from .link import Disconnected, Link, Server, Unreachable
+from .partitions import Key
 from .policies import Backoff, instance, positive, text, whole
 from .stats import PublisherStats
 from .tasks import end
 
 # After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
 TURN_EVERY: Final = 128
+
+# With several partitions it takes more of them until each has as many to write; so many at most.
+TURN_EVERY_AT_MOST: Final = 1024
 
 # How often, in seconds, a thread that waits for the event loop looks whether that is still there.
 LOOK_EVERY: Final = 1.0
@@ -56,6 +58,10 @@ class Publisher(Lifecycle):
         close_timeout: seconds that closing may take to deliver what is buffered.
         idempotent: whether no retry may append an event again. It costs the server more, and where that loses the key
             in which it notes what it has appended, a batch that was not answered is undelivered.
+        partitions: how many streams the events are spread over, `{stream:0}` and so on; None for the stream itself.
+            Each has an equal part of `buffer_size` and `buffer_bytes`, and `max_len` of its own.
+        key: with partitions, gives what events have in common that have to stay in order, a str, bytes or an int; None
+            for the `id` of the action.
         hooks: what is told of drops, retries and the like.
 
     Raises:
@@ -76,6 +82,8 @@ class Publisher(Lifecycle):
         attempt_timeout: float = 5.0,
         close_timeout: float = 5.0,
         idempotent: bool = False,
+        partitions: int | None = None,
+        key: Key | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
         if stream == "":
@@ -90,32 +98,30 @@ class Publisher(Lifecycle):
         positive("close_timeout", close_timeout, zero=True)
         instance("backoff", backoff, Backoff)
         self.stream = stream
-        appender: Appender = Numbered(stream, max_len) if idempotent else Transactions(stream, max_len)
-        self._heads = appender.heads
-        self._max_event_bytes = min(max_event_bytes, buffer_bytes)
-        self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
         self._close_timeout = close_timeout
-        observers = Observers(hooks)
-        self._ledger = Ledger(stream, self._heads, observers)
-        self._buffer = Buffer(
-            size=buffer_size, size_bytes=buffer_bytes, overflow=overflow, dropped=self._ledger.note_dropped
-        )
-        self._drain = Drain(
-            stream,
+        self._lanes = Lanes(
             Link(redis, attempt_timeout),
-            self._buffer,
-            self._ledger,
-            appender,
+            stream,
+            partitions,
+            key,
+            max_len=max_len,
+            buffer_size=buffer_size,
+            buffer_bytes=buffer_bytes,
+            max_event_bytes=max_event_bytes,
+            overflow=overflow,
             backoff=backoff,
             attempt_timeout=attempt_timeout,
-            max_event_bytes=self._max_event_bytes,
-            observers=observers,
+            idempotent=idempotent,
+            observers=Observers(hooks),
         )
+        # Where all events go, if there are no partitions.
+        self._lane: Lane | None = self._lanes[0] if partitions is None else None
+        self._turn_every = min(TURN_EVERY * len(self._lanes), TURN_EVERY_AT_MOST)
         # Where publishing is possible: the loop it was started on. None before and after.
         self._open_on: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._over = False
         self._died: BaseException | None = None
 
@@ -128,17 +134,18 @@ class Publisher(Lifecycle):
         loop of calls does not outrun the drain.
 
         Raises:
-            EncodeError: the event cannot be written; nothing was enqueued.
+            EncodeError: the event cannot be written, or has no key to choose a partition by; nothing was enqueued.
             BufferFull: there is no room, and `overflow="raise"`.
             NotStarted, PublisherClosed: not a time to publish.
         """
-        packed = self._packed(event)
-        buffer = self._buffer
+        lane = self._open_lane(event)
+        packed = lane.encoded(event)
+        buffer = lane.buffer
         if buffer.may_wait:
             await buffer.put_when_room(packed)
         else:
             buffer.put(packed)
-        if buffer.crowded or not buffer.queued % TURN_EVERY:
+        if buffer.crowded or not buffer.queued % self._turn_every:
             await asyncio.sleep(0)
 
     def publish_nowait(self, event: Event | Action) -> None:
@@ -147,7 +154,8 @@ class Publisher(Lifecycle):
         Raises:
             EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`.
         """
-        self._buffer.put(self._packed(event))
+        lane = self._open_lane(event)
+        lane.buffer.put(lane.encoded(event))
 
     def publish_threadsafe(self, event: Event | Action) -> None:
         """Accept an event from another thread than the event loop's, such as that of a plain `def` endpoint.
@@ -168,7 +176,8 @@ class Publisher(Lifecycle):
             raise RuntimeError(
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
             )
-        accepting = self._accept(self._encoded(event))
+        lane = self._lanes.of(event)
+        accepting = self._accept(lane, lane.encoded(event))
         try:
             accepted = asyncio.run_coroutine_threadsafe(accepting, loop)
         except RuntimeError:
@@ -193,10 +202,11 @@ class Publisher(Lifecycle):
             Undelivered: the event was dropped or given up.
             EncodeError, BufferFull, NotStarted, PublisherClosed: as `publish`.
         """
-        position = await self._accept(self._packed(event))
+        lane = self._open_lane(event)
+        position = await self._accept(lane, lane.encoded(event))
         if position is None:
             raise Undelivered(1, "the buffer was full")
-        return await self._ledger.acknowledgement(position)
+        return await lane.ledger.acknowledgement(position)
 
     async def forward(self, event: Event) -> None:
         """Publish a received event's fields as they came, byte for byte, whatever its action.
@@ -208,7 +218,8 @@ class Publisher(Lifecycle):
         self._check_open()
         if not isinstance(event, Event) or not event.raw:
             raise EncodeError("", "", "it was not received, so there is nothing to forward")
-        await self._accept(self._bounded(event.action.operation, wire.pack_raw(event.raw, self._heads)))
+        lane = self._lanes.of(event)
+        await self._accept(lane, lane.forwarded(event))
 
     async def flush(self, timeout: float | None = None) -> None:
         """Wait until everything that was accepted so far is acknowledged.
@@ -226,9 +237,9 @@ class Publisher(Lifecycle):
             positive("timeout", timeout, zero=True)
         try:
             async with asyncio.timeout(timeout):
-                await self._ledger.settled(self._buffer.oldest, self._buffer.queued)
+                await self._lanes.settled()
         except TimeoutError:
-            left = self._buffer.unsettled
+            left = self._lanes.unsettled
             raise TimeoutError(
                 f"flush: after {timeout} s, {left} events for {self.stream!r} are not acknowledged; "
                 "they are tried further"
@@ -236,51 +247,18 @@ class Publisher(Lifecycle):
 
     @property
     def stats(self) -> PublisherStats:
-        """The counts as they are now."""
-        return PublisherStats(
-            accepted=self._buffer.accepted,
-            acknowledged=self._ledger.acknowledged,
-            dropped=self._ledger.dropped,
-            undelivered=self._ledger.undelivered,
-            buffered=len(self._buffer),
-            in_flight=len(self._buffer.in_flight),
-            retries=self._drain.line.retries,
-            reconnects=self._drain.line.reconnects,
-            epochs=self._drain.epochs,
-        )
+        """The counts as they are now, of all partitions together."""
+        return self._lanes.stats
 
-    def _packed(self, event: Event | Action) -> bytes:
+    def _open_lane(self, event: Event | Action) -> Lane:
+        """Where an event goes, where this is a time and a place to publish."""
         if self._open_on is None or self._open_on is not _get_running_loop():
             self._check_open()
-        return self._encoded(event)
+        return self._lane or self._lanes.of(event)
 
-    def _encoded(self, event: Event | Action) -> bytes:
-        packed = wire.encode(event, self._heads)
-        if len(packed) > self._always_fits:
-            operation = event.action.operation if isinstance(event, Event) else event.operation
-            self._bounded(operation, packed)
-        return packed
-
-    def _bounded(self, operation: str, packed: bytes) -> bytes:
-        if len(packed) > self._max_event_bytes:
-            raise EncodeError(
-                operation,
-                "",
-                f"it takes {len(packed)} bytes, above the {self._max_event_bytes} that max_event_bytes and "
-                "buffer_bytes allow",
-            )
-        if self._heads.exceeds(packed, self._drain.argument_limit):
-            raise EncodeError(
-                operation,
-                "",
-                f"a field is longer than the {self._drain.argument_limit} bytes that the server takes "
-                "(its proto-max-bulk-len)",
-            )
-        return packed
-
-    async def _accept(self, packed: bytes) -> int | None:
+    async def _accept(self, lane: Lane, packed: bytes) -> int | None:
         self._check_open()
-        return await self._buffer.put_when_room(packed)
+        return await lane.buffer.put_when_room(packed)
 
     def _check_open(self) -> None:
         loop = self._open_on
@@ -302,7 +280,7 @@ class Publisher(Lifecycle):
     def _refuse(self) -> NoReturn:
         if self._died is not None:
             raise PublisherClosed(self.stream, f"died: {self._died!r}") from self._died
-        if self._task is None and not self._over:
+        if not self._tasks and not self._over:
             raise NotStarted(f"the publisher of {self.stream!r}")
         raise PublisherClosed(self.stream, "is closed")
 
@@ -318,21 +296,25 @@ class Publisher(Lifecycle):
         """
         self._bind()
         try:
-            await self._drain.check()
+            await self._lanes.check()
         except (Unreachable, Disconnected) as error:
             logger.warning(
                 "append_unreachable: publishing to %r starts without a server: %s", self.stream, error
             )
         except BaseException:
             self._over = True
-            await self._drain.line.disconnect()
+            await self._lanes.disconnect()
             raise
         if self._over:
-            await self._drain.line.disconnect()
+            await self._lanes.disconnect()
             raise PublisherClosed(self.stream, "was closed while it started")
         self._open_on = self._loop
-        self._task = asyncio.create_task(self._drain.run(), name=f"mainflux_events drain of {self.stream}")
-        self._task.add_done_callback(self._ended)
+        self._tasks = [self._draining(lane) for lane in self._lanes]
+
+    def _draining(self, lane: Lane) -> asyncio.Task[None]:
+        task = asyncio.create_task(lane.drain.run(), name=f"mainflux_events drain of {lane.stream}")
+        task.add_done_callback(partial(self._ended, lane))
+        return task
 
     def _bind(self) -> None:
         if self._loop is not None or self._over:
@@ -340,17 +322,19 @@ class Publisher(Lifecycle):
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """The background task is over: as it should be while closing, else it died."""
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        """A background task is over: as it should be while closing, else it died, and with it the publisher."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._died = error
-            logger.critical("publisher_died: the background task of %r", self.stream, exc_info=error)
+            logger.critical("publisher_died: the background task of %r", lane.stream, exc_info=error)
         elif self._open_on is not None:
             self._died = asyncio.CancelledError("somebody cancelled the background task")
         self._open_on = None
         if self._died is not None:
-            self._buffer.refuse_waiting(lambda: PublisherClosed(self.stream, f"died: {self._died!r}"))
-        self._give_up_rest("its background task died" if self._died else "the publisher closed")
+            lane.buffer.refuse_waiting(lambda: PublisherClosed(self.stream, f"died: {self._died!r}"))
+            for other in self._tasks:
+                other.cancel()
+        lane.give_up_rest("its background task died" if self._died else "the publisher closed")
 
     async def aclose(self) -> None:
         """Deliver what is buffered, in at most `close_timeout` seconds; report the rest; end.
@@ -358,34 +342,26 @@ class Publisher(Lifecycle):
         Raises:
             PublisherClosed: the background task had died.
         """
-        if self._task is not None and self._loop is not asyncio.get_running_loop():
+        if self._tasks and self._loop is not asyncio.get_running_loop():
             raise self._elsewhere()
         self._open_on = None
         self._over = True
-        if self._task is None:
+        if not self._tasks:
             return
-        self._drain.line.closing.set()
-        self._buffer.refuse_waiting(lambda: PublisherClosed(self.stream, "is closed"))
+        for lane in self._lanes:
+            lane.drain.line.closing.set()
+            lane.buffer.refuse_waiting(lambda: PublisherClosed(self.stream, "is closed"))
         try:
-            if self._buffer.unsettled:
-                await asyncio.wait([self._task], timeout=self._close_timeout)
+            if self._lanes.unsettled:
+                await asyncio.wait(self._tasks, timeout=self._close_timeout)
         finally:
             try:
-                await end([self._task])
+                await end(self._tasks)
             finally:
                 # A task that is cancelled before its first step has not done so.
-                await self._drain.line.disconnect()
+                await self._lanes.disconnect()
         if self._died is not None:
             self._refuse()
-
-    def _give_up_rest(self, reason: str) -> None:
-        rest = self._buffer.take_all()
-        for position, packed in rest:
-            self._ledger.note_undelivered(position, packed, reason)
-        self._ledger.note_progress(self._buffer.oldest)
-        self._ledger.close()
-        if rest:
-            logger.error("events_undelivered: %d events for %r, because %s", len(rest), self.stream, reason)
 
     async def run(self, *, task_status: TaskStatus[Publisher] = anyio.TASK_STATUS_IGNORED) -> None:
         """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.
@@ -395,6 +371,5 @@ class Publisher(Lifecycle):
             PublisherClosed: the background task died.
         """
         async with self:
-            assert self._task is not None
             task_status.started(self)
-            await asyncio.wait([self._task])
+            await asyncio.wait(self._tasks)

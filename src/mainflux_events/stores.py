@@ -83,7 +83,9 @@ class Position(Cursor):
         if found is None or found not in self._doubted:
             if self.lost is not None:
                 self.lost(found or "")
-            raise LeaseLost(self.name, f"the cursor was moved to {found or 'nothing'} by somebody else")
+            raise LeaseLost(
+                self.name, f"the cursor was moved to {found or 'nothing'} by somebody else; make another one"
+            )
         self.known = found
         return found == id
 

@@ -120,7 +120,7 @@ class Subscriber(Consumer):
             return None
         return self._committers[cursor]
 
-    def _check_run(self, concurrency: int) -> None:
+    def _check_run(self, concurrency: int, batch: int) -> None:
         if self._store is not None and concurrency != 1:
             raise ConfigError(
                 "concurrency: with `cursors` one event is handled after another, as each transaction passes all before "

@@ -25,3 +25,11 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
 async def conclude(endings: Collection[Awaitable[None]]) -> None:
     """Wait for several endings, in tasks of their own: cancelled, it leaves them to end in the next turns."""
     await asyncio.wait([asyncio.ensure_future(ending) for ending in endings])
+
+
+async def together(attempts: Collection[Awaitable[None]], passing: tuple[type[Exception], ...]) -> None:
+    """Wait for several attempts, each in a task of its own. Raises what one did, before the errors that may pass."""
+    found = await asyncio.gather(*attempts, return_exceptions=True)
+    errors = [each for each in found if each is not None]
+    for error in sorted(errors, key=lambda each: isinstance(each, passing)):
+        raise error

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from contract.backends import BACKENDS, STREAM, Backend
+from contract.backends import BACKENDS, STREAM, Backend, short_leases
 from mainflux_events import Publisher
 from support import background_tasks
 
@@ -18,8 +18,9 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture
 async def url(backend: Backend) -> AsyncIterator[str]:
     """The URL of the backend's server."""
-    async with backend.server() as url:
-        yield url
+    with short_leases():
+        async with backend.server() as url:
+            yield url
         assert background_tasks() == []
 
 

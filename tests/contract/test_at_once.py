@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from consuming import Recorder, thing
-from contract.backends import STREAM, Backend
+from contract.backends import BACKENDS, STREAM, Backend
 from mainflux_events import (
     Action,
     DeadLetterLimit,
@@ -39,6 +39,9 @@ DEAD = "dead"
 ONCE = Retry(attempts=1)
 
 # How many handlers at a time, and how many events a call has.
+pytestmark = pytest.mark.parametrize(
+    "backend", [name for name, backend in BACKENDS.items() if backend.at_once], indirect=True
+)
 AT_ONCE = pytest.mark.parametrize(("concurrency", "batch"), [(8, 1), (1, 10), (4, 5)])
 
 

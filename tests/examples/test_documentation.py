@@ -15,6 +15,7 @@ from mainflux_events import (
     THINGS_STREAM,
     Backoff,
     Commit,
+    PartitionedSubscriber,
     Publisher,
     Retry,
     Subscriber,
@@ -127,6 +128,7 @@ def value_of(written: str) -> object:
     [
         (Publisher, "publishing", "\n## Options\n"),
         (Subscriber, "subscribing", "\n## Options\n"),
+        (PartitionedSubscriber, "partitions", "\n## Options\n"),
         (Subscriber.run, "subscribing", "\n| option of `run` |"),
     ],
 )

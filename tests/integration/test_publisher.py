@@ -461,7 +461,7 @@ def test_a_thread_that_waits_while_the_loop_ends_is_told(fresh_server: RedisServ
         publisher.publish_nowait(numbered(8))
         thread = threading.Thread(target=wait_for_room)
         thread.start()
-        await wait_until(lambda: publisher._buffer._waiting)
+        await wait_until(lambda: publisher._lanes[0].buffer._waiting)
         return thread
 
     thread = asyncio.run(live())
@@ -488,7 +488,7 @@ async def test_a_thread_waits_for_room_as_long_as_the_loop_is_there(
         await stuck(publisher, fresh_server)
         publisher.publish_nowait(numbered(8))
         waiting = asyncio.create_task(asyncio.to_thread(publisher.publish_threadsafe, numbered(9)))
-        await wait_until(lambda: publisher._buffer._waiting)
+        await wait_until(lambda: publisher._lanes[0].buffer._waiting)
         seen = looks
         await wait_until(lambda: looks > seen + 3)
         assert not waiting.done()
@@ -655,7 +655,7 @@ async def test_what_has_no_room_can_wait(fresh_server: RedisServer) -> None:
         waiting = asyncio.create_task(publisher.publish(numbered(3)))
         sending = asyncio.create_task(publisher.send(numbered(4)))
         threaded = asyncio.create_task(asyncio.to_thread(publisher.publish_threadsafe, numbered(5)))
-        await wait_until(lambda: len(publisher._buffer._waiting) == 3)
+        await wait_until(lambda: len(publisher._lanes[0].buffer._waiting) == 3)
         assert publisher.stats.accepted == 3
         fresh_server.resume()
         await asyncio.gather(waiting, sending, threaded)

@@ -178,9 +178,9 @@ async def killed_inside(publisher: Publisher) -> None:
     def broken(*_arguments: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    publisher._ledger.note_acknowledged = broken  # type: ignore[method-assign]
+    publisher._lanes[0].ledger.note_acknowledged = broken  # type: ignore[method-assign]
     publisher.publish_nowait(numbered(1))
-    await wait_until(lambda: publisher._task is not None and publisher._task.done())
+    await wait_until(lambda: publisher._tasks and publisher._tasks[0].done())
 
 
 async def test_a_dead_background_task_is_told_by_publish_and_close(
@@ -204,7 +204,7 @@ async def test_a_dead_background_task_is_told_by_publish_and_close(
 async def test_run_raises_when_the_background_task_dies(server: RedisServer) -> None:
     publisher = publisher_of(server)
     running = asyncio.create_task(publisher.run())
-    await wait_until(lambda: publisher._task is not None)
+    await wait_until(lambda: publisher._tasks)
     await killed_inside(publisher)
     with pytest.raises(PublisherClosed, match="died: ZeroDivisionError"):
         await running
@@ -218,8 +218,8 @@ async def test_who_waits_is_told_when_the_background_task_is_cancelled(fresh_ser
     waiting = asyncio.create_task(publisher.publish(numbered(3)))
     flushing = asyncio.create_task(publisher.flush())
     await asyncio.sleep(0)
-    assert publisher._task is not None
-    publisher._task.cancel()
+    assert publisher._tasks
+    publisher._tasks[0].cancel()
     with pytest.raises(PublisherClosed, match="somebody cancelled the background task"):
         await asyncio.wait_for(waiting, 2.0)
     with pytest.raises(Undelivered, match="2 events"):

@@ -247,7 +247,7 @@ async def test_with_the_right_to_ask_for_it_the_servers_limit_holds_at_publish()
         for right in ((), ("+config|get",)):
             await server.command("ACL", "SETUSER", "publisher", *right)
             async with Publisher(url, STREAM, max_event_bytes=4 * 2**20) as publisher:
-                limits.append(publisher._drain.argument_limit)
+                limits.append(publisher._lanes[0].drain.argument_limit)
     assert limits == [512 * 2**20, 2 * 2**20]
 
 

@@ -224,7 +224,7 @@ async def test_of_a_background_task_that_dies(
         raise ZeroDivisionError("unforeseen")
 
     publisher = Publisher(url_of(locked), STREAM)
-    monkeypatch.setattr(publisher._ledger, "note_acknowledged", broken)
+    monkeypatch.setattr(publisher._lanes[0].ledger, "note_acknowledged", broken)
     await publisher.start()
     publisher.publish_nowait(histories.numbered(1))
     with pytest.raises(EventsError) as caught:

@@ -11,7 +11,7 @@ from histories import Recorder
 from mainflux_events import ThingRemoved, wire
 from mainflux_events.errors import Undelivered
 from mainflux_events.hooks import Observers
-from mainflux_events.ledger import Ledger
+from mainflux_events.ledger import Ledger, settled
 from mainflux_events.resp import Append
 from support import wait_until
 
@@ -65,12 +65,12 @@ async def test_a_cancelled_wait_disturbs_nothing() -> None:
 
 async def test_a_flush_with_nothing_before_it_returns_at_once() -> None:
     async with asyncio.timeout(0.0):
-        await ledger().settled(3, 3)
+        await settled((ledger(), 3, 3))
 
 
 async def test_a_flush_waits_for_what_it_covers_and_no_longer() -> None:
     kept = ledger()
-    flush = asyncio.create_task(kept.settled(0, 2))
+    flush = asyncio.create_task(settled((kept, 0, 2)))
     await asyncio.sleep(0)
     kept.note_progress(1)
     await asyncio.sleep(0)
@@ -83,7 +83,7 @@ async def test_a_flush_waits_for_what_it_covers_and_no_longer() -> None:
 async def test_a_flush_says_how_many_were_lost_before_it_and_since() -> None:
     kept = ledger()
     kept.note_dropped(0, PACKED)
-    flush = asyncio.create_task(kept.settled(1, 3))
+    flush = asyncio.create_task(settled((kept, 1, 3)))
     await asyncio.sleep(0)
     kept.note_undelivered(1, PACKED, "refused")
     kept.note_progress(3)
@@ -96,8 +96,8 @@ async def test_a_loss_is_said_once() -> None:
     kept = ledger()
     kept.note_dropped(0, PACKED)
     with pytest.raises(Undelivered):
-        await kept.settled(1, 1)
-    await kept.settled(1, 1)
+        await settled((kept, 1, 1))
+    await settled((kept, 1, 1))
     assert kept.dropped == 1
 
 
@@ -106,28 +106,28 @@ async def test_a_flush_that_timed_out_leaves_the_losses_to_the_next() -> None:
     kept.note_dropped(0, PACKED)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await kept.settled(1, 2)
+            await settled((kept, 1, 2))
     with pytest.raises(Undelivered) as caught:
-        await kept.settled(2, 2)
+        await settled((kept, 2, 2))
     assert caught.value.count == 1
 
 
 async def test_what_was_accepted_after_a_flush_does_not_fail_it() -> None:
     kept = ledger()
-    flush = asyncio.create_task(kept.settled(0, 1))
+    flush = asyncio.create_task(settled((kept, 0, 1)))
     await asyncio.sleep(0)
     kept.note_dropped(None, PACKED)
     kept.note_undelivered(1, PACKED, "refused")
     kept.note_progress(1)
     await flush
     with pytest.raises(Undelivered) as caught:
-        await kept.settled(2, 2)
+        await settled((kept, 2, 2))
     assert caught.value.count == 2
 
 
 async def test_every_flush_that_waits_is_told_of_a_loss() -> None:
     kept = ledger()
-    flushes = [asyncio.create_task(kept.settled(0, 1)) for _ in range(2)]
+    flushes = [asyncio.create_task(settled((kept, 0, 1))) for _ in range(2)]
     await asyncio.sleep(0)
     kept.note_dropped(0, PACKED)
     kept.note_progress(1)

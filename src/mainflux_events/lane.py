@@ -1,0 +1,212 @@
+"""The way of events to one stream: encoded, buffered, drained, and accounted for. A publisher has one, or several."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from . import wire
+from .batch import Appender, Transactions
+from .buffer import Buffer, Overflow
+from .drain import LEAST_ARGUMENT_LIMIT, Drain
+from .errors import ConfigError, EncodeError
+from .events import Action, Event
+from .hooks import Observers, logger
+from .idempotent import Numbered
+from .ledger import Ledger, settled
+from .link import Disconnected, Link, Unreachable
+from .partitions import Agreement, Key, Partitioner, partition_streams
+from .policies import Backoff
+from .stats import PublisherStats
+from .tasks import conclude, together
+
+
+class Lane:
+    """What a publisher has of each stream.
+
+    Args:
+        link: where to connect to.
+        stream, max_len, buffer_size, buffer_bytes, max_event_bytes, overflow, backoff, attempt_timeout, idempotent: as
+            of `Publisher`.
+        observers: who is told.
+        admit: what has to be so before anything is appended. It raises where that is not so.
+
+    Attributes:
+        buffer, ledger, drain: its parts.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        *,
+        max_len: int | None,
+        buffer_size: int,
+        buffer_bytes: int,
+        max_event_bytes: int,
+        overflow: Overflow,
+        backoff: Backoff,
+        attempt_timeout: float,
+        idempotent: bool,
+        observers: Observers,
+        admit: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self.stream = stream
+        appender: Appender = Numbered(stream, max_len) if idempotent else Transactions(stream, max_len)
+        self._heads = appender.heads
+        self._max_event_bytes = min(max_event_bytes, buffer_bytes)
+        self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
+        self.ledger: Ledger = Ledger(stream, self._heads, observers)
+        self.buffer: Buffer = Buffer(
+            size=buffer_size, size_bytes=buffer_bytes, overflow=overflow, dropped=self.ledger.note_dropped
+        )
+        self.drain: Drain = Drain(
+            stream,
+            link,
+            self.buffer,
+            self.ledger,
+            appender,
+            backoff=backoff,
+            attempt_timeout=attempt_timeout,
+            max_event_bytes=self._max_event_bytes,
+            observers=observers,
+            admit=admit,
+        )
+
+    def encoded(self, event: Event | Action) -> bytes:
+        """The event, packed. Raises EncodeError."""
+        packed = wire.encode(event, self._heads)
+        if len(packed) > self._always_fits:
+            operation = event.action.operation if isinstance(event, Event) else event.operation
+            self._check_size(operation, packed)
+        return packed
+
+    def forwarded(self, event: Event) -> bytes:
+        """The fields of a received event as they came, packed. Raises EncodeError."""
+        packed = wire.pack_raw(event.raw, self._heads)
+        self._check_size(event.action.operation, packed)
+        return packed
+
+    def _check_size(self, operation: str, packed: bytes) -> None:
+        if len(packed) > self._max_event_bytes:
+            raise EncodeError(
+                operation,
+                "",
+                f"it takes {len(packed)} bytes, above the {self._max_event_bytes} that max_event_bytes and "
+                "buffer_bytes allow",
+            )
+        if self._heads.exceeds(packed, self.drain.argument_limit):
+            raise EncodeError(
+                operation,
+                "",
+                f"a field is longer than the {self.drain.argument_limit} bytes that the server takes "
+                "(its proto-max-bulk-len)",
+            )
+
+    def give_up_rest(self, reason: str) -> None:
+        """Nothing is appended any more: report what is left."""
+        rest = self.buffer.take_all()
+        for position, packed in rest:
+            self.ledger.note_undelivered(position, packed, reason)
+        self.ledger.note_progress(self.buffer.oldest)
+        self.ledger.close()
+        if rest:
+            logger.error("events_undelivered: %d events for %r, because %s", len(rest), self.stream, reason)
+
+    @property
+    def stats(self) -> PublisherStats:
+        """The counts as they are now."""
+        return PublisherStats(
+            accepted=self.buffer.accepted,
+            acknowledged=self.ledger.acknowledged,
+            dropped=self.ledger.dropped,
+            undelivered=self.ledger.undelivered,
+            buffered=len(self.buffer),
+            in_flight=len(self.buffer.in_flight),
+            retries=self.drain.line.retries,
+            reconnects=self.drain.line.reconnects,
+            epochs=self.drain.epochs,
+        )
+
+
+class Lanes(list[Lane]):
+    """All that a publisher has: one, or one for each partition.
+
+    Each partition has an equal part of the buffer's bounds: while the server of one is away, what waits for it cannot
+    take the room of the others.
+
+    Args:
+        link, stream, buffer_size, buffer_bytes, attempt_timeout, settings: as of `Lane`.
+        partitions: how many partitions there are; None for the stream itself.
+        key: what chooses among them; None for the `id` of the action.
+
+    Raises:
+        ConfigError: what cannot work.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        partitions: int | None,
+        key: Key | None,
+        *,
+        buffer_size: int,
+        buffer_bytes: int,
+        attempt_timeout: float,
+        **settings: Any,
+    ) -> None:
+        streams: tuple[str, ...] = (stream,)
+        admit: Callable[[], Awaitable[None]] | None = None
+        self._partitioner: Partitioner | None = None
+        if partitions is not None:
+            streams = partition_streams(stream, partitions)
+            self._partitioner = Partitioner(partitions, key)
+            admit = Agreement(link, stream, partitions, attempt_timeout).check
+        elif key is not None:
+            raise ConfigError("key: it chooses a partition, and there are none: give partitions=, too")
+        settings |= {
+            "buffer_size": max(1, buffer_size // len(streams)),
+            "buffer_bytes": max(1, buffer_bytes // len(streams)),
+            "attempt_timeout": attempt_timeout,
+            "admit": admit,
+        }
+        super().__init__(Lane(link, each, **settings) for each in streams)
+
+    def of(self, event: Event | Action) -> Lane:
+        """Where an event goes. EncodeError where it has no key."""
+        return self[0] if self._partitioner is None else self[self._partitioner.choose(event)]
+
+    @property
+    def unsettled(self) -> int:
+        """How many events are buffered or in flight."""
+        return sum(lane.buffer.unsettled for lane in self)
+
+    async def settled(self) -> None:
+        """Wait until everything that was accepted so far is settled.
+
+        Raises:
+            Undelivered: some of it was lost and no flush has said so yet.
+        """
+        await settled(*((lane.ledger, lane.buffer.oldest, lane.buffer.queued) for lane in self))
+
+    @property
+    def stats(self) -> PublisherStats:
+        """The counts as they are now, of all together."""
+        each = [msgspec.structs.astuple(lane.stats) for lane in self]
+        return PublisherStats(*map(sum, zip(*each, strict=True)))
+
+    async def check(self) -> None:
+        """Connect, and see whether this user may append. Raises what can never work before what may pass.
+
+        Raises:
+            AccessRefused, ConfigError: it can never work.
+            Unreachable, Disconnected: it may work later.
+        """
+        await together([lane.drain.check() for lane in self], (Unreachable, Disconnected))
+
+    async def disconnect(self) -> None:
+        """End the connections."""
+        await conclude([lane.drain.line.disconnect() for lane in self])
