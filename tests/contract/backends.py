@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from mainflux_events import GroupSubscriber, Publisher, Subscriber
-from mainflux_events.testing import redis_server
+from mainflux_events.testing import memory_server, redis_server
 
 STREAM = "mainflux.things"
 
@@ -24,6 +24,13 @@ async def redis() -> AsyncIterator[str]:
         yield server.url
 
 
+@asynccontextmanager
+async def memory() -> AsyncIterator[str]:
+    """The URL of a server in memory."""
+    with memory_server() as server:
+        yield server.url
+
+
 @dataclass(frozen=True)
 class Backend:
     """One kind of subscriber, and where it finds its events.
@@ -35,6 +42,7 @@ class Backend:
         publisher: makes one: a URL, a stream.
         competing: whether those of one name share the events out among them.
         counts_crashes: whether it gives up an event that kills each process which handles it.
+        processes: whether several processes can share its server, so that one of them can be killed.
     """
 
     name: str
@@ -43,6 +51,7 @@ class Backend:
     publisher: Callable[[str, str], Publisher] = Publisher
     competing: bool = False
     counts_crashes: bool = False
+    processes: bool = True
 
 
 _GROUP = partial(GroupSubscriber, claim_after=CLAIM_AFTER)
@@ -52,5 +61,7 @@ BACKENDS = {
     for backend in (
         Backend("cursor", redis, Subscriber),
         Backend("group", redis, _GROUP, competing=True, counts_crashes=True),
+        Backend("memory cursor", memory, Subscriber, processes=False),
+        Backend("memory group", memory, _GROUP, competing=True, counts_crashes=True, processes=False),
     )
 }

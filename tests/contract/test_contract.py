@@ -23,7 +23,10 @@ from mainflux_events import Event, EventsError, NotStarted, Publisher, Retry, Th
 from support import background_tasks, wait_until
 
 COMPETING = [name for name, backend in BACKENDS.items() if backend.competing]
-COUNTING_CRASHES = [name for name, backend in BACKENDS.items() if backend.counts_crashes]
+# Those whose consumers can be killed.
+MORTAL = [name for name, backend in BACKENDS.items() if backend.processes]
+MORTAL_COMPETING = [name for name in COMPETING if name in MORTAL]
+COUNTING_CRASHES = [name for name in MORTAL if BACKENDS[name].counts_crashes]
 
 CHILD = Path(__file__).parents[1] / "noting_consumer.py"
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
@@ -202,6 +205,7 @@ async def killed(backend: Backend, url: str, notes: Path, last: str) -> None:
     assert await process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("backend", MORTAL, indirect=True)
 async def test_after_a_kill_only_the_event_in_hand_comes_again(
     backend: Backend, url: str, publisher: Publisher, tmp_path: Path
 ) -> None:
@@ -283,7 +287,7 @@ async def test_of_several_consumers_each_event_goes_to_one(
         assert mine == sorted(mine, key=lambda id: int(id[1:])), "in the stream's order"
 
 
-@pytest.mark.parametrize("backend", COMPETING, indirect=True)
+@pytest.mark.parametrize("backend", MORTAL_COMPETING, indirect=True)
 async def test_what_a_killed_consumer_had_goes_to_the_others(
     backend: Backend, url: str, publisher: Publisher, tmp_path: Path
 ) -> None:
