@@ -122,8 +122,7 @@ class _Connection:
 
 
 class _Transport(asyncio.Transport):
-    """The client's end of a connection: what is written is executed at the next turn of the loop, and answered at the
-    one after that.
+    """The client's end of a connection: what is written is executed at once, and answered at the next turn of the loop.
 
     Args:
         store: who executes it.
@@ -137,10 +136,9 @@ class _Transport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._protocol: asyncio.BaseProtocol = asyncio.Protocol()
         self._transports = transports
-        self._requests: list[bytes] = []
         self._replies: list[bytes] = []
         self._paused = False
-        self.session = Session(store, self._reply)
+        self.session = Session(store, self._reply, self.abort_soon)
         transports[self] = None
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -155,16 +153,8 @@ class _Transport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         if self.is_closing():
             return
-        if not self._requests:
-            self._loop.call_soon(self._execute)
-        self._requests.append(bytes(data))
-
-    def _execute(self) -> None:
-        # Also where the connection was ended meanwhile: what was written has been sent.
-        requests = b"".join(self._requests)
-        self._requests.clear()
         try:
-            self.session.sendall(requests)
+            self.session.sendall(bytes(data))
         except Exception as error:
             self._end(RuntimeError(f"the in-memory server failed, by {type(error).__name__}: {error}"))
 
@@ -201,8 +191,4 @@ class _Transport(asyncio.Transport):
         if not self.is_closing():
             del self._transports[self]
             self.session.end()
-            self._loop.call_soon(self._lost, error)
-
-    def _lost(self, error: Exception | None) -> None:
-        self.session.end()  # once more, for a request that was executed since
-        self._protocol.connection_lost(error)
+            self._loop.call_soon(self._protocol.connection_lost, error)

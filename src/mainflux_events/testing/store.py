@@ -18,7 +18,7 @@ from fakeredis import FakeServer
 from fakeredis._helpers import NoResponse, SimpleError, current_time
 from fakeredis._msgs import WRONGTYPE_MSG, XGROUP_BUSYGROUP, XGROUP_KEY_NOT_FOUND_MSG
 from fakeredis._socket._fakesocket import FakeSocket
-from fakeredis.model import StreamEntryKey, XStream
+from fakeredis.model import StreamEntryKey, StreamGroup, XStream
 from redis.asyncio import Redis
 
 from ..resp import bulk
@@ -27,6 +27,7 @@ importlib.import_module("lupa")  # without it fakeredis knows no scripts, and do
 
 # What it is in the eyes of its clients: by that, fakeredis decides what to answer.
 VERSION: Final = (8, 2)
+_NO_GROUP: Final = SimpleError("NOGROUP the stream or its group is gone")
 
 
 class Store(FakeServer):
@@ -58,29 +59,42 @@ class Store(FakeServer):
 
 
 class Session(FakeSocket):
-    """One connection, as the server sees it: takes requests, and gives each reply to `send`. Bound to an event loop.
+    """One connection, as the server sees it. Bound to an event loop.
+
+    Args:
+        store: what executes commands.
+        send: takes each reply.
+        hang_up: called, in whatever thread, when somebody kills this connection.
 
     Attributes:
         last: the last command, for messages.
     """
 
-    def __init__(self, store: Store, send: Callable[[bytes], None]) -> None:
+    def __init__(self, store: Store, send: Callable[[bytes], None], hang_up: Callable[[], None]) -> None:
         self._store = store
         self._send = send
+        self._hang_up = hang_up
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         # What a blocked command asks again when something has changed, and whether it is about to.
         self._ask: Callable[[], Any] = lambda: None
         self._woken = False
+        # The groups that it reads as a member of, by the keys of their streams.
+        self._groups: dict[bytes, StreamGroup] = {}
         # Milliseconds: the time stands still within a script or a transaction.
         self._now = 0
         self.last: str = "none"
         super().__init__(store, 0, client_class=Redis)
 
     def end(self) -> None:
-        """Nobody is there any more for what is waited for."""
+        """The client is gone."""
         with self._store.lock:
             self._leave()
+        self.close()
+
+    def kill(self) -> None:
+        super().kill()
+        self._hang_up()
 
     # What waits. These run on the session's own loop, but for `wake`.
 
@@ -116,7 +130,7 @@ class Session(FakeSocket):
             self._woken = False
             if self not in self._store.waiting:
                 return
-            found = self._ask()
+            found = _NO_GROUP if self._bereft() else self._ask()
             if not found and not due:
                 return
             self._leave()
@@ -149,7 +163,7 @@ class Session(FakeSocket):
         if error.value == XGROUP_BUSYGROUP:
             return SimpleError(error.value.removeprefix("ERR "))
         if error.value == XGROUP_KEY_NOT_FOUND_MSG and self.last == "XREADGROUP":
-            return SimpleError("NOGROUP No such key")
+            return _NO_GROUP
         return error
 
     def xadd(self, key: Any, *args: bytes) -> Any:
@@ -162,36 +176,52 @@ class Session(FakeSocket):
         return super().xadd(key, *args)
 
     def xread(self, *args: bytes) -> Any:
-        self._check_types(args)
+        self._streams(args)
+        self._groups = {}
         return super().xread(*args) or None
 
-    def xreadgroup(self, *args: bytes) -> Any:
-        self._check_types(args)
-        return super().xreadgroup(*args)
+    def xreadgroup(self, group_const: bytes, group_name: bytes, consumer_name: bytes, *args: bytes) -> Any:
+        keys = self._streams(args)
+        reply = super().xreadgroup(group_const, group_name, consumer_name, *args)
+        self._groups = {key: self._db[key].value.group_get(group_name) for key in keys}
+        return reply
 
-    def xautoclaim(
-        self, key: Any, group: bytes, consumer: bytes, idle_ms: int, start: bytes, *args: bytes
-    ) -> Any:
-        # What is not in the stream any more goes at once, and not only when it was idle for so long.
-        gone: list[Any] = []
-        if isinstance(key.value, XStream) and (found := key.value.group_get(group)) is not None:
-            first, since = StreamEntryKey.parse_str(start), current_time() - idle_ms
-            pending = found.pel.items()
-            missing = [
-                id for id, of in pending if id >= first and of.time_read > since and id not in key.value
-            ]
-            _, gone = found.claim(0, missing, consumer, None, False)
-        place, claimed, *removed = super().xautoclaim(key, group, consumer, idle_ms, start, *args)
-        return [place, claimed, *([*(id.encode() for id in gone), *ids] for ids in removed)]
+    def _bereft(self) -> bool:
+        """Whether a group that is waited for, or its stream, is gone."""
+        for key, group in self._groups.items():
+            item = self._db.get(key)
+            if (
+                item is None
+                or item.value is not group.stream
+                or group.stream.group_get(group.name) is not group
+            ):
+                return True
+        return False
 
-    def _check_types(self, args: tuple[bytes, ...]) -> None:
-        # fakeredis takes it for granted that these keys hold streams.
+    def _streams(self, args: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The keys that are read from. fakeredis takes it for granted that they hold streams."""
         words = [word.upper() for word in args]
         first = words.index(b"STREAMS") + 1 if b"STREAMS" in words else len(words)
-        for key in args[first : first + (len(args) - first) // 2]:
+        keys = args[first : first + (len(args) - first) // 2]
+        for key in keys:
             item = self._db.get(key)
             if item is not None and not isinstance(item.value, XStream):
                 raise SimpleError(WRONGTYPE_MSG)
+        return keys
+
+    def xautoclaim(
+        self, key: Any, group_name: bytes, consumer_name: bytes, min_idle_ms: int, start: bytes, *args: bytes
+    ) -> Any:
+        # What is not in the stream any more goes at once, and not only when it was idle for so long.
+        gone: list[Any] = []
+        stream = key.value
+        if isinstance(stream, XStream) and (group := stream.group_get(group_name)) is not None:
+            first, since = StreamEntryKey.parse_str(start), current_time() - min_idle_ms
+            quick = [id for id, pending in group.pel.items() if id >= first and pending.time_read > since]
+            _, gone = group.claim(0, [id for id in quick if id not in stream], consumer_name, None, False)
+        reply = super().xautoclaim(key, group_name, consumer_name, min_idle_ms, start, *args)
+        place, claimed, *removed = reply
+        return [place, claimed, *([*(id.encode() for id in gone), *ids] for ids in removed)]
 
 
 def packed(reply: Any) -> bytes:

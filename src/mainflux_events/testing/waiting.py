@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 Value = TypeVar("Value")
 
 _BETWEEN: Final = 0.002  # seconds between two looks
 
 
+@overload
 async def wait_for(
-    condition: Callable[[], Awaitable[Value] | Value],
-    timeout: float = 5.0,
-    *,
-    what: str | Callable[[], str] = "",
-) -> Value:
+    condition: Callable[[], Awaitable[Value]], timeout: float = 5.0, *, what: str | Callable[[], str] = ""
+) -> Value: ...
+
+
+@overload
+async def wait_for(
+    condition: Callable[[], Value], timeout: float = 5.0, *, what: str | Callable[[], str] = ""
+) -> Value: ...
+
+
+async def wait_for(
+    condition: Callable[[], Any], timeout: float = 5.0, *, what: str | Callable[[], str] = ""
+) -> Any:
     """Wait until ``condition()``, or what it awaits to, is true, and give that.
 
     - ``timeout``: seconds, also for a condition that awaits something which does not come.
@@ -31,8 +40,9 @@ async def wait_for(
     try:
         async with bound:
             while True:
-                result: Any = condition()
-                value: Value = await result if inspect.isawaitable(result) else result
+                value = condition()
+                if inspect.isawaitable(value):
+                    value = await value
                 if value:
                     return value
                 last = repr(value)
