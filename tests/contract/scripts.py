@@ -57,11 +57,12 @@ def _command(words: list[str] | tuple[str, ...]) -> Iterator[str]:
 
 
 class Call(NamedTuple):
-    """A call of a script; `append` where it is a step that goes with a dead letter."""
+    """A call of a script; `append` where it is a step that goes with a dead letter; what is stored before it."""
 
     keys: list[str]
     arguments: list[str | int]
     append: bool = False
+    stored: str | None = None
 
 
 def scripts() -> dict[str, str]:
@@ -78,7 +79,7 @@ def scripts() -> dict[str, str]:
 
 
 # What only becomes a script together with something else.
-PARTS = {"cursor._MOVE", "deadletters._APPEND"}
+PARTS = {"moves._MOVE", "deadletters._APPEND"}
 
 # What the tests put on both servers: a stream with a group, and a string.
 STREAM, GROUP, STRING, OTHER = "s", "g", "c", "o"
@@ -118,7 +119,8 @@ def _appended(random: Random) -> Call:
     for _ in range(random.randrange(1, 5)):
         fields = random.choice([2, 4, 2, 3])
         events += [fields, *["field"] * fields]
-    return Call([STREAM, STRING], [random.choice(["1 2 5", "2 3 10"]), 50_000, 5, *events])
+    place, stored = random.choice([("1 2 5", "1 2 5 5-1+5"), ("2 3 10", "2 3 10"), ("2 3 10", "2 4 10")])
+    return Call([STREAM, STRING], [place, 50_000, 5, *events], stored=stored)
 
 
 def _moved(random: Random) -> Call:
@@ -126,8 +128,9 @@ def _moved(random: Random) -> Call:
 
 
 INPUTS: dict[str, Callable[[Random], Call]] = {
-    "cursor.COMMIT_SCRIPT": _cursor,
-    "cursor._STEP": _step,
+    "moves.COMMIT_SCRIPT": _cursor,
+    "moves.QUIET_SCRIPT": _cursor,
+    "moves._STEP": _step,
     "groups._RENEW": _renewed,
     "groups._COUNT": lambda random: Call(
         [STREAM], [GROUP, random.choice(CONSUMERS), random.choice(IDS), random.randrange(5)]
@@ -154,12 +157,13 @@ def anything(text: str, random: Random) -> Call:
     return Call(random.choices([STREAM, STRING, OTHER], k=keys), random.choices(words, k=random.randrange(8)))
 
 
-def inputs(name: str, text: str, random: Random) -> tuple[str, list[str | int]]:
-    """A script as it is sent, and what is sent with it."""
+def inputs(name: str, text: str, random: Random) -> list[list[str | int]]:
+    """What is sent to run a script once."""
     make = INPUTS.get(name)
     call = anything(text, random) if make is None else make(random)
     keys, arguments = call.keys, call.arguments
     if call.append:
         text = deadletters._APPEND % (len(arguments) + 1) + text
         keys, arguments = [*keys, "dead"], [*arguments, "MAXLEN", "~", 5, "*", "field", "value"]
-    return text, [len(keys), *keys, *arguments]
+    before: list[list[str | int]] = [] if call.stored is None else [["SET", STRING, call.stored]]
+    return [*before, ["EVAL", text, len(keys), *keys, *arguments]]

@@ -76,8 +76,8 @@ class Both:
         self._channels = {"real": real, "memory": memory}
         self._ids: dict[str, dict[bytes, int]] = {"real": {}, "memory": {}}
 
-    async def ask(self, *requests: Words) -> None:
-        """Hold the answers of both against each other."""
+    async def ask(self, *requests: Words) -> bool:
+        """Hold the answers of both against each other. Gives whether the last was none of an error."""
         payload = b"".join(command(*words) for words in requests)
         answers = {
             name: await channel.exchange(payload, len(requests)) for name, channel in self._channels.items()
@@ -85,12 +85,15 @@ class Both:
         for words, real, memory in zip(requests, answers["real"], answers["memory"], strict=True):
             asked = " ".join(str(word).strip()[:500] for word in words)
             assert self._plain(words, "memory", memory) == self._plain(words, "real", real), asked
+        return not isinstance(answers["real"][-1], Refusal)
 
     def _plain(self, words: Words, server: str, reply: Any) -> Any:
         """An answer without what differs by rights: the words of errors, times, and the IDs that are made of them."""
         if isinstance(reply, Refusal):
             return f"error {reply.code}"
         if isinstance(reply, bytes):
+            if reply.startswith(b"ERR "):
+                return "error ERR"
             ids = self._ids[server]
             return re.sub(rb"\d{13}-\d+", lambda id: b"ID%d" % ids.setdefault(id[0], len(ids)), reply)
         if isinstance(reply, list):
@@ -176,16 +179,14 @@ def state(random: Random) -> list[Words]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_a_script_of_the_library_does_the_same_in_memory(name: str, both: Both) -> None:
-    answered = 0
-    for seed in range(40):
+    done = 0
+    for seed in range(12):
         random = Random(seed)
         await both.ask(*state(random))
         for _ in range(3):
-            text, arguments = inputs(name, SCRIPTS[name], random)
-            await both.ask(["EVAL", text, *arguments])
+            done += await both.ask(*inputs(name, SCRIPTS[name], random))
             await both.look()
-            answered += 1
-    assert answered == 120
+    assert done >= 12, "of 36: give it inputs that a server takes, in contract.scripts"
 
 
 def some_command(random: Random) -> Words:
