@@ -65,3 +65,6 @@ BACKENDS = {
         Backend("memory group", memory, _GROUP, competing=True, counts_crashes=True, processes=False),
     )
 }
+
+# Those whose consumers are killed in tests.
+MORTAL = [name for name, backend in BACKENDS.items() if backend.processes]

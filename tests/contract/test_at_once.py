@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from consuming import Recorder, thing
-from contract.backends import STREAM, Backend
+from contract.backends import MORTAL, STREAM, Backend
 from mainflux_events import (
     Action,
     DeadLetterLimit,
@@ -28,6 +27,7 @@ from mainflux_events import (
     Publisher,
     Retry,
     ThingRemoved,
+    UnknownAction,
     read_dead_letters,
 )
 from mainflux_events.workers import WINDOW
@@ -172,6 +172,7 @@ async def test_what_is_not_asked_for_is_passed_over_between_those_at_work(
 
 
 @AT_ONCE
+@pytest.mark.parametrize("backend", MORTAL, indirect=True)
 async def test_after_a_kill_nothing_is_missed_and_what_was_stored_does_not_come_again(
     concurrency: int, batch: int, backend: Backend, url: str, publisher: Publisher, tmp_path: Path
 ) -> None:
@@ -259,8 +260,8 @@ async def test_what_does_not_decode_is_dead_lettered_and_no_batch_has_it(
     backend: Backend, url: str, publisher: Publisher
 ) -> None:
     await publish(publisher, ["t1"])
-    async with Redis.from_url(url) as client:
-        await client.xadd(STREAM, {"operation": "test.at_once.counted", "count": "many", "id": "bad"})
+    fields = [b"operation", b"test.at_once.counted", b"count", b"many", b"id", b"bad"]
+    await publisher.forward(Event(UnknownAction("", {}), _entry=(STREAM, "1-1", fields)))
     await publish(publisher, ["t2"])
     batches: list[list[str]] = []
 

@@ -18,13 +18,11 @@ import anyio
 import pytest
 
 from consuming import Recorder, take, thing
-from contract.backends import BACKENDS, CLAIM_AFTER, STREAM, Backend
+from contract.backends import BACKENDS, CLAIM_AFTER, MORTAL, STREAM, Backend
 from mainflux_events import Event, EventsError, NotStarted, Publisher, Retry, ThingRemoved, UnknownAction
 from support import background_tasks, wait_until
 
 COMPETING = [name for name, backend in BACKENDS.items() if backend.competing]
-# Those whose consumers can be killed.
-MORTAL = [name for name, backend in BACKENDS.items() if backend.processes]
 MORTAL_COMPETING = [name for name in COMPETING if name in MORTAL]
 COUNTING_CRASHES = [name for name in MORTAL if BACKENDS[name].counts_crashes]
 
