@@ -22,6 +22,15 @@ async def test_what_is_handled_is_kept_in_order() -> None:
     assert recorder.actions == [ThingRemoved("t2"), ThingRemoved("t1")]
 
 
+async def test_of_batches_the_events_are_kept() -> None:
+    batches: list[list[Event]] = []
+    recorder = EventRecorder(batches.append)
+    await recorder([TWO, ONE])
+    await recorder([ONE])
+    assert recorder.events == [TWO, ONE, ONE]
+    assert batches == [[TWO, ONE], [ONE]]
+
+
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 async def test_what_a_handler_raises_goes_through_and_its_event_is_not_kept(kind: str) -> None:
     def plain(event: Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, assert_type
 
-from mainflux_events import Action, Event, Hooks
+from mainflux_events import Action, Event, Hooks, Subscriber
 from mainflux_events.testing import EventRecorder, HookRecorder, MemoryServer, memory_server, wait_for
 from mainflux_events.testing.pytest import events_memory, events_redis
 
@@ -35,3 +35,6 @@ async def use() -> None:
     assert_type(hooks.of("gap"), list[Any])
     assert_type(await wait_for(lambda: 1, timeout=1, what="one"), int)
     assert_type(await wait_for(there), list[int])
+    subscriber = Subscriber("memory://name", "things", "audit")
+    await subscriber.run(EventRecorder(handle))
+    await subscriber.run(EventRecorder(), batch=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ..dispatch import Handler
+from ..dispatch import BatchHandler, Handler
 from ..events import Action, Event
 from ..hooks import Hooks
 from .waiting import wait_for
@@ -18,19 +18,19 @@ class EventRecorder:
 
     - ``handler``: one of your own, which is called first. What it raises goes through, and that event is not kept.
 
-    ``events`` are those that were handled, in that order.
+    ``events`` are those that were handled, in the order in which their calls ended, also of calls with a batch.
     """
 
-    def __init__(self, handler: Handler | None = None) -> None:
+    def __init__(self, handler: Handler | BatchHandler | None = None) -> None:
         self._handler = handler
         self.events: list[Event] = []
 
-    async def __call__(self, event: Event) -> None:
+    async def __call__(self, event: Any) -> None:
         if self._handler is not None:
             result = self._handler(event)
             if inspect.isawaitable(result):
                 await result
-        self.events.append(event)
+        self.events += event if isinstance(event, list) else [event]
 
     @property
     def actions(self) -> list[Action]:
