@@ -18,7 +18,8 @@ from mainflux_events import (
     ThingRemoved,
     UnknownAction,
 )
-from mainflux_events.link import Link
+from mainflux_events.link import Channel, Disconnected, Link, Reply
+from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 from mainflux_events.testing import EventRecorder, HookRecorder, MemoryServer, memory_server, wait_for
 
@@ -197,6 +198,33 @@ async def test_who_is_gone_gets_nothing_that_others_wait_for(server: MemoryServe
     await channel.aclose()
     await server.command("XADD", STREAM, "*", "field", "value")
     assert await server.command("XPENDING", STREAM, "group", "-", "+", 10) == []
+
+
+async def blocked(server: MemoryServer) -> tuple[Channel, asyncio.Task[list[Reply]]]:
+    """A connection that waits for an event of a group, for as long as it takes."""
+    await server.command("XGROUP", "CREATE", STREAM, "group", "0", "MKSTREAM")
+    read = command("XREADGROUP", "GROUP", "group", "one", "COUNT", 1, "BLOCK", 0, "STREAMS", STREAM, ">")
+    channel = await Link(server.url, 5).open("", 5)
+    reading = asyncio.create_task(channel.exchange(read, 1))
+    await wait_for(lambda: server.connections() == ["XREADGROUP"])
+    return channel, reading
+
+
+async def test_who_waits_is_told_that_the_connection_is_killed(server: MemoryServer) -> None:
+    _, reading = await blocked(server)
+    await server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(Disconnected):
+        await asyncio.wait_for(reading, 1)
+
+
+@pytest.mark.parametrize("gone", [["DEL", STREAM], ["XGROUP", "DESTROY", STREAM, "group"]])
+async def test_who_waits_is_told_that_the_group_is_gone(gone: list[str], server: MemoryServer) -> None:
+    channel, reading = await blocked(server)
+    await server.command(*gone)
+    [reply] = await asyncio.wait_for(reading, 1)
+    assert isinstance(reply, Refusal)
+    assert reply.code == "NOGROUP"
+    await channel.aclose()
 
 
 async def test_a_connection_that_is_killed_is_made_again(server: MemoryServer) -> None:

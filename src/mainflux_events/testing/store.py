@@ -186,6 +186,11 @@ class Session(FakeSocket):
         self._groups = {key: self._db[key].value.group_get(group_name) for key in keys}
         return reply
 
+    def xgroup_destroy(self, key: Any, group_name: bytes) -> int:
+        destroyed: int = super().xgroup_destroy(key, group_name)
+        key.updated()  # so that those who wait for its events look again
+        return destroyed
+
     def _bereft(self) -> bool:
         """Whether a group that is waited for, or its stream, is gone."""
         for key, group in self._groups.items():
