@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from redis.asyncio import Redis
 
-from mainflux_events import Event, Hooks, Subscriber
-from mainflux_events.testing import RedisServer
+from mainflux_events import Event, Subscriber
+from mainflux_events.testing import HookRecorder, RedisServer
 from support import wait_until
 
 STREAM = "things"
-
-
-class Recorder(Hooks):
-    """Notes everything that is reported: the hook's name and its details."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Any]] = []
-
-    def of(self, hook: str) -> list[Any]:
-        """The details that one hook was given, in order."""
-        return [details for name, details in self.seen if name == hook]
-
-
-def _note(name: str) -> Any:
-    def note(self: Recorder, details: Any) -> None:
-        self.seen.append((name, details))
-
-    return note
-
-
-for _name in [name for name in vars(Hooks) if not name.startswith("_")]:
-    setattr(Recorder, _name, _note(_name))
+Recorder = HookRecorder
 
 
 async def append(client: Redis, *ids: str, stream: str = STREAM) -> list[str]:

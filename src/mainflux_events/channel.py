@@ -222,6 +222,6 @@ class Channel(asyncio.Protocol):
 
 def _can_cork(transport: asyncio.Transport) -> bool:
     """Whether the kernel can be asked to wait for more before it sends: Linux can, of TCP."""
-    family = transport.get_extra_info("socket").family
+    family = getattr(transport.get_extra_info("socket"), "family", None)  # in memory there is no socket
     plain = transport.get_extra_info("sslcontext") is None
     return hasattr(socket, "TCP_CORK") and plain and family in (socket.AF_INET, socket.AF_INET6)

@@ -307,8 +307,9 @@ class Cursor:
         Whether the commits that were unanswered have arrived shows in what is stored.
         """
         stored = (found or "").encode()
-        self._late = frozenset(self._unanswered)
+        self._late = self._late.union(self._unanswered)
         mine = self._mine(stored)
+        self._late = frozenset(self._unanswered)
         self._unanswered.clear()
         self._answering.clear()
         self.whispered = 0

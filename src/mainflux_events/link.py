@@ -7,6 +7,7 @@ redis-py makes the connection: address, TLS, credentials, database, Sentinel and
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -56,6 +57,10 @@ _FOREIGN: Final = frozenset(
 )
 _FOREIGN_PREFIXES: Final = ("maint", "oss_cluster_maint", "orig_", "himport_", "event_dispatcher")
 
+# Servers in the memory of this process, by name: what makes a connection to `memory://name`. `testing` enters them.
+IN_MEMORY: Final[dict[str, Callable[[], Any]]] = {}
+_IN_MEMORY: Final = re.compile(r"memory://([\w.-]+)", re.ASCII)
+
 
 class Unreachable(Exception):
     """No connection could be made; a later attempt may succeed."""
@@ -80,6 +85,10 @@ class Link:
         if isinstance(server, RedisCluster):
             self._cluster = server
             self.where: str = "the cluster"
+            return
+        if isinstance(server, str) and server.startswith("memory:"):
+            self._pool = _Memory(server)
+            self.where = server
             return
         self._pool = self._pool_of(server)
         try:
@@ -147,13 +156,14 @@ class Link:
             async with asyncio.timeout(self._timeout):
                 connection = await self._connection(key)
                 await _uncancelled(connection.connect())
+            _check_transport(connection)
             return Channel(connection, patience)
         except BaseException as error:
             if connection is not None:
                 await connection.disconnect(nowait=True)
             if isinstance(error, TimeoutError | exceptions.TimeoutError):
                 raise Unreachable(f"{self.where} did not answer in {self._timeout:g} s") from None
-            if isinstance(error, Exception) and not isinstance(error, Unreachable):
+            if isinstance(error, Exception) and not isinstance(error, Unreachable | ConfigError):
                 raise _why_not_connected(self.where, error) from None
             raise
 
@@ -264,6 +274,36 @@ class _Sentinels:
             if self._manager.check_master_state(state, service_name):
                 return getattr(self._manager, "_force_master_ip", None) or about["ip"], int(about["port"])
         return None
+
+
+class _Memory:
+    """In place of a pool of redis-py: gives connections to a server in the memory of this process."""
+
+    def __init__(self, url: str) -> None:
+        match = _IN_MEMORY.fullmatch(url)
+        if match is None:
+            raise ConfigError(
+                "redis: a server in memory has the URL memory://name, with no user, port, database or options"
+            )
+        self._name = match[1]
+
+    def make_connection(self) -> Any:
+        connect = IN_MEMORY.get(self._name)
+        if connect is None:
+            raise ConfigError(
+                f"redis: there is no memory://{self._name} in this process now: it is there for tests, inside of "
+                "mainflux_events.testing.memory_server or the fixture of pytest"
+            )
+        return connect()
+
+
+def _check_transport(connection: Any) -> None:
+    """Raise ConfigError if there is none that a channel could take over."""
+    if not hasattr(connection._writer, "transport"):
+        raise ConfigError(
+            "redis: the connections of this client have no transport of asyncio; for tests without a server there is "
+            "memory://, see mainflux_events.testing"
+        )
 
 
 async def _uncancelled(connecting: Awaitable[None]) -> None:

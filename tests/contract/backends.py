@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from mainflux_events import GroupSubscriber, PartitionedSubscriber, Publisher, Subscriber
 from mainflux_events.partitions import partition_of, partition_streams
-from mainflux_events.testing import redis_server
+from mainflux_events.testing import memory_server, redis_server
 
 STREAM = "mainflux.things"
 
@@ -23,6 +23,13 @@ CLAIM_AFTER = 1.0
 async def redis() -> AsyncIterator[str]:
     """The URL of a Redis of the test's own, which keeps what it is given."""
     async with redis_server() as server:
+        yield server.url
+
+
+@asynccontextmanager
+async def memory() -> AsyncIterator[str]:
+    """The URL of a server in memory."""
+    with memory_server() as server:
         yield server.url
 
 
@@ -52,6 +59,7 @@ class Backend:
         at_once: whether `run` may have several events in hand.
         place: the key of the stream that events of this one are in.
         resubscribes: how many of them one after the other show that nothing is left behind.
+        processes: whether several processes can share its server, so that one of them can be killed.
     """
 
     name: str
@@ -64,6 +72,7 @@ class Backend:
     at_once: bool = True
     place: Callable[[str], str] = str
     resubscribes: int = 1000
+    processes: bool = True
 
 
 _GROUP = partial(GroupSubscriber, claim_after=CLAIM_AFTER)
@@ -94,5 +103,10 @@ BACKENDS = {
             place=_place,
             resubscribes=100,  # each makes several times as many connections
         ),
+        Backend("memory cursor", memory, Subscriber, processes=False),
+        Backend("memory group", memory, _GROUP, competing=True, counts_crashes=True, processes=False),
     )
 }
+
+# Those whose consumers are killed in tests.
+MORTAL = [name for name, backend in BACKENDS.items() if backend.processes]

@@ -52,6 +52,7 @@ ONLY_IN = {
     "redis": {"link", "testing", "cli"},
     "hiredis": {"channel", "testing", "cli"},
     "tenacity": {"policies"},
+    "fakeredis": {"testing"},
 }
 
 

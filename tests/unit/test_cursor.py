@@ -314,6 +314,15 @@ def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict() -> 
     assert cursor.settled
 
 
+def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict_on_another_connection_either() -> None:
+    cursor = attached()
+    whispered(cursor, "2-0", "3-0")
+    sent(cursor, "4-0")
+    cursor.answered(Refusal("READONLY You can't write against a read only replica."))
+    assert cursor.reattach("2-0") is None
+    assert cursor.due
+
+
 def test_a_fenced_commit_names_the_lease_and_its_token() -> None:
     cursor = Cursor("audit", "things")
     cursor.attach("1-0")
