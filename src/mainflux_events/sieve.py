@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, get_args
 
 from . import wire
+from .answers import sound
 from .codec import codec_of
 from .errors import ConfigError, DecodeError, EventsError
 from .events import Action, Event, UnknownAction, action_classes
@@ -109,6 +110,10 @@ class Sieve:
         Raises:
             EventsError: it does not decode, and there are dead letters.
         """
+        if not sound(fields):
+            error = DecodeError("", "", "its fields are no names and values", stream, id.decode())
+            self._give_up(stream, id.decode(), [], error)  # there is nothing that could be a dead letter
+            return None
         if self._wanted is not None and self._passes_over(fields):
             self.skipped += 1
             return None
