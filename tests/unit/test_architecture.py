@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats", "slots", "gate"],
+    ["_version", "errors", "resp", "stats", "slots", "gate", "turns"],
     ["events"],
     ["actions"],
     ["values"],
@@ -33,11 +33,14 @@ LAYERS = [
     ["idempotent", "gaps", "notices"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
     ["intake"],
+    ["window"],
     ["iteration", "keeping", "reader", "writer", "groups", "tenure"],
-    ["commits", "pending"],
+    ["posting", "pending", "stores"],
+    ["commits", "storing"],
     ["acks"],
     ["standing", "service"],
     ["join", "claims"],
+    ["stepping", "workers"],
     ["consumer"],
     ["publisher", "subscriber", "group", "redriving"],
     [""],
