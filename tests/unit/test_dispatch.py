@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from consuming import Recorder
-from mainflux_events import ConfigError, Event, HandlerFailed, Retry, ThingRemoved
+from mainflux_events import AlreadyHandled, ConfigError, Event, HandlerFailed, Retry, ThingRemoved
 from mainflux_events.dispatch import Dispatch
 from mainflux_events.hooks import Observers
 
@@ -286,3 +286,17 @@ def test_what_cannot_work_is_a_config_error_that_names_it(settings: dict[str, An
     [name] = settings
     with pytest.raises(ConfigError, match=name):
         dispatch(**({"handler": print} | settings))
+
+
+@pytest.mark.parametrize(("id", "done"), [("5-2", True), ("5-1", False)])
+async def test_a_batch_is_handled_by_a_transaction_of_its_last_event_and_by_no_other(
+    id: str, done: bool
+) -> None:
+    def was_committed_before(events: list[Event]) -> None:
+        raise AlreadyHandled("things", id)
+
+    batch = [Event(ThingRemoved("t1"), _entry=("things", each, [])) for each in ("5-1", "5-2")]
+    handling = Dispatch(
+        was_committed_before, retry=AT_ONCE, timeout=None, on_failure="skip", observers=Observers(())
+    )
+    assert await handling.handle(batch) is done

@@ -14,8 +14,14 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .dlq import dlq
+from .doctor.command import doctor
+from .dump import dump
 from .lag import lag
+from .load import load
+from .mirror import mirror
 from .publish import publish
+from .replay import replay
 from .schema import schema
 from .seek import seek
 from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
@@ -33,6 +39,12 @@ app.command()(seek)
 app.command()(publish)
 app.command()(tail)
 app.command()(top)
+app.command()(replay)
+app.command()(mirror)
+app.command()(dump)
+app.command()(load)
+app.add_typer(dlq, name="dlq")
+app.command()(doctor)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.

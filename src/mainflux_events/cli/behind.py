@@ -84,8 +84,7 @@ def _is_ahead(position: str, extent: Extent) -> bool:
 
 def group_behind(stream: str, info: answers.Stream, group: dict[str, Any], pending: Reply) -> Behind:
     """How far a group is behind; `entries` is None where the server does not know."""
-    told = answers.Group(group["name"], group["last-delivered-id"], group.get("lag"))
-    lag: Lag = group_lag(info, told, *answers.oldest(pending))
+    lag: Lag = group_lag(info, msgspec.convert(group, answers.Group), *answers.oldest(pending))
     delivered = group["last-delivered-id"].decode()
     return Behind(
         stream,

@@ -160,8 +160,7 @@ class Tail:
         kept: Mark | None = None
         for mark, reply in zip(list(place.marks), await self._server.ask_all(asked), strict=True):
             key = place.cursor.stream.encode("utf-8", "surrogateescape")
-            came = answers.read(reply, (key,), "XREAD").get(key, [])
-            kept = mark if mark.known_again(came) else kept
+            kept = mark if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])) else kept
         if (reset := place.reset(extent, kept)) is not None:
             self._tell(str(StreamReset(reset.stream, reset.after, reset.last, reset.resume)))
 

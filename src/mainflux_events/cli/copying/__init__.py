@@ -1,0 +1,1 @@
+"""What `replay`, `mirror`, `dump` and `load` have in common: entries read, written as lines, and appended once."""
