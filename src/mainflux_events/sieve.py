@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, Literal, get_args
 
 from . import wire
+from .answers import sound
 from .codec import codec_of
 from .errors import ConfigError, DecodeError, EventsError
 from .events import Action, Event, UnknownAction, action_classes
@@ -127,6 +128,10 @@ class Sieve:
         Raises:
             EventsError: it does not decode, and there are dead letters.
         """
+        if not sound(fields):
+            error = DecodeError("", "", "its fields are no names and values", stream, id.decode())
+            self._give_up(stream, id.decode(), [], error)  # there is nothing that could be a dead letter
+            return None
         entry_id = id.decode()
         try:
             event = wire.decode(fields, stream, entry_id)

@@ -174,7 +174,7 @@ LIES = {
 }
 
 # So often something happens that makes a subscriber send each of its commands, but for those of the start.
-ROUNDS = 5
+ROUNDS = 3
 
 # What of that is believed, because a server may say it, and has to be: that a cursor is none, that a key is of another
 # type, and that what was taken over is not there any more.
@@ -216,7 +216,7 @@ class Consumption:
         thing = consuming.thing(event)
         if thing.startswith("bad"):
             raise ValueError(thing)
-        await asyncio.sleep(0.025)  # as long as it takes that it is renewed
+        await asyncio.sleep(0.021)  # as long as it takes that it is renewed
         self.handled.add(thing)
 
     @property

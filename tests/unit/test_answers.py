@@ -140,6 +140,7 @@ def test_what_is_no_answer_is_refused(meaning: Callable[[Any], Any]) -> None:
 def test_every_kind_of_answer_is_in_these_tables() -> None:
     functions = {each for name, each in vars(answers).items() if callable(each) and name.islower()}
     own = {each for each in functions if each.__module__ == answers.__name__ and each.__name__[0] != "_"}
+    own.remove(answers.sound)  # part of `read`
     assert own == (GIVES.keys() - {read}) | {answers.read}
     assert {meaning for meaning, *_ in MEANINGS} == GIVES.keys()
 

@@ -199,3 +199,18 @@ def test_what_is_no_action_class_is_a_config_error(actions: Any) -> None:
 def test_on_unknown_is_one_of_two(on_unknown: Any) -> None:
     with pytest.raises(ConfigError, match="on_unknown"):
         sieve(None, on_unknown)
+
+
+@pytest.mark.parametrize("garbled", [None, b"ab", [b"a"], [b"a", None], [b"operation", 7], {b"a": b"b"}])
+def test_what_are_no_fields_is_given_up_with_a_report(garbled: Any) -> None:
+    seen = Recorder()
+    sifting = Sieve(None, "skip", Observers([seen]), dead_letters=True)
+    id, fields = REMOVED
+    passed, events, *_ = sifting.sift("things", [(id, fields), (b"5-2", garbled), (b"5-3", fields)])
+    assert (passed, len(events)) == (0, 1)
+    passed, events, unreadable, _ = sifting.sift("things", [(b"5-2", garbled), (b"5-3", fields)])
+    assert (passed, len(events), unreadable) == (1, 1, None)
+    assert sifting.given_up == 1
+    [details] = seen.of("skipped")
+    assert (details.id, details.fields) == ("5-2", ())
+    assert "its fields are no names and values" in details.reason
