@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import anyio
 import msgspec
 
+from .. import answers
 from ..cursor import Cursor, Start, resolve_start
 from ..errors import ConfigError, DecodeError, StreamGap, StreamReset
 from ..events import Event, UnknownAction
@@ -157,8 +158,10 @@ class Tail:
         """The stream is another one, or an older state of the same one: go on behind what both have."""
         asked = [("XREAD", "COUNT", 1, "STREAMS", place.cursor.stream, mark.before) for mark in place.marks]
         kept: Mark | None = None
+        key = place.cursor.stream.encode("utf-8", "surrogateescape")
         for mark, reply in zip(list(place.marks), await self._server.ask_all(asked), strict=True):
-            kept = mark if mark.known_again(reply) else kept
+            self._check(reply, ("XREAD",))
+            kept = mark if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])) else kept
         if (reset := place.reset(extent, kept)) is not None:
             self._tell(str(StreamReset(reset.stream, reset.after, reset.last, reset.resume)))
 
