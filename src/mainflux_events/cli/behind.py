@@ -82,19 +82,13 @@ def _is_ahead(position: str, extent: Extent) -> bool:
     return id is not None and id > extent.last and id[1] != 2**64 - 1
 
 
-def group_behind(stream: str, info: answers.Stream, group: dict[str, Any], pending: Reply) -> Behind:
+def group_behind(stream: str, info: answers.Stream, group: answers.Group, pending: Reply) -> Behind:
     """How far a group is behind; `entries` is None where the server does not know."""
-    lag: Lag = group_lag(info, msgspec.convert(group, answers.Group), *answers.oldest(pending))
-    delivered = group["last-delivered-id"].decode()
-    return Behind(
-        stream,
-        "group",
-        text_of(group["name"]),
-        delivered,
-        lag.entries,
-        lag.seconds,
-        pending=group["pending"],
-    )
+    count, oldest = answers.oldest(pending)
+    lag: Lag = group_lag(info, group, count, oldest)
+    delivered = group.last_delivered_id.decode()
+    name = text_of(group.name)
+    return Behind(stream, "group", name, delivered, lag.entries, lag.seconds, pending=count)
 
 
 def consumer_behind(stream: str, group: str, consumer: dict[str, Any], oldest: Reply, last_id: str) -> Behind:
@@ -155,15 +149,15 @@ async def look(
         ]
         found += [await _counted(server, each, most) for each in subscribers if each.position or each.trouble]
         if isinstance(groups, list):
-            for group in map(named, groups):
+            for group in answers.groups(groups):
                 found += await _group(server, stream, answers.stream(info), group, most)
     return found
 
 
 async def _group(
-    server: Server, stream: str, info: answers.Stream, group: dict[str, Any], most: int
+    server: Server, stream: str, info: answers.Stream, group: answers.Group, most: int
 ) -> list[Behind]:
-    name = group["name"]
+    name = group.name
     pending, listed = await _ask(
         server, ("XPENDING", stream, name), ("XINFO", "CONSUMERS", stream, name), gone="NOGROUP"
     )

@@ -158,8 +158,9 @@ class Tail:
         """The stream is another one, or an older state of the same one: go on behind what both have."""
         asked = [("XREAD", "COUNT", 1, "STREAMS", place.cursor.stream, mark.before) for mark in place.marks]
         kept: Mark | None = None
+        key = place.cursor.stream.encode("utf-8", "surrogateescape")
         for mark, reply in zip(list(place.marks), await self._server.ask_all(asked), strict=True):
-            key = place.cursor.stream.encode("utf-8", "surrogateescape")
+            self._check(reply, ("XREAD",))
             kept = mark if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])) else kept
         if (reset := place.reset(extent, kept)) is not None:
             self._tell(str(StreamReset(reset.stream, reset.after, reset.last, reset.resume)))
