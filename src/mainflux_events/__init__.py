@@ -42,6 +42,7 @@ from .errors import (
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
 from .group import GroupSubscriber
+from .health import Health, PublisherHealth, SubscriberHealth
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
 from .pending import Pending
@@ -75,6 +76,7 @@ __all__ = [
     "GroupRemoved",
     "GroupSubscriber",
     "HandlerFailed",
+    "Health",
     "Hooks",
     "Identity",
     "Lag",
@@ -89,6 +91,7 @@ __all__ = [
     "ProfileUpdated",
     "Publisher",
     "PublisherClosed",
+    "PublisherHealth",
     "PublisherStats",
     "Redriven",
     "Retry",
@@ -96,6 +99,7 @@ __all__ = [
     "StreamReset",
     "Subscriber",
     "SubscriberBusy",
+    "SubscriberHealth",
     "SubscriberStats",
     "ThingCreated",
     "ThingGroupAndProfileUpdated",

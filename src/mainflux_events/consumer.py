@@ -17,17 +17,19 @@ from typing import Any, Final, NoReturn, Self
 import anyio
 from anyio.abc import TaskStatus
 
+from .checkup import found
 from .dispatch import Dispatch, Handler, OnFailure
 from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
 from .gate import Gate
+from .health import MAX_STALL, SubscriberHealth, subscriber_health
 from .hooks import Hooks, Observers, logger
 from .intake import Fenced, Intake, Keeper, Run
 from .iteration import Iteration
 from .keeping import Keeping
 from .link import Server
 from .notices import Notices, OnGap
-from .policies import DeadLetters, Retry, instance
+from .policies import DeadLetters, Retry, instance, positive
 from .service import Connected, Service
 from .sieve import OnUnknown, Sieve
 from .stats import SubscriberStats
@@ -349,6 +351,17 @@ class Consumer(Service):
             resets=self._notices.resets,
         )
 
+    def health(self, *, max_stall: float = MAX_STALL) -> SubscriberHealth:
+        """Whether it gets on. Asks nobody, and may be called from any thread.
+
+        Args:
+            max_stall: how many seconds one event may be in hand, events may wait until somebody asks for them, and
+                attempts to read, to store what is handled or to renew the lease may fail.
+        """
+        positive("max_stall", max_stall)
+        now = monotonic()
+        return subscriber_health(found(self, now), now, max_stall)
+
     # --- life ---
 
     def _settings(self) -> dict[str, Any]:
@@ -370,6 +383,7 @@ class Consumer(Service):
         return [*super()._connected(), *([] if self._writer is None else [self._writer])]
 
     def _fail(self, error: Exception) -> None:
+        self._failed = error
         self._intake.inbox.put_nowait(error)
 
     def _end(self) -> None:

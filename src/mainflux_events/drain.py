@@ -7,11 +7,13 @@ callers of `publish` encode the next.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 from .batch import Appender
 from .buffer import Buffer
 from .errors import ConfigError
+from .health import PublisherHealth, Publishing, publisher_health
 from .hooks import Observers, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
@@ -62,6 +64,9 @@ class Drain:
         self._observers = observers
         # The position of an event that the server has refused to take, in the middle of a batch.
         self._poison = 0
+        self._started: float | None = None
+        self._ended: float | None = None
+        self._acknowledged: float | None = None
         self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
         self.line: Line = Line(
             link,
@@ -123,13 +128,33 @@ class Drain:
 
     async def run(self) -> None:
         """Append for ever; once the line is closing, until nothing is left. Cancelled, it leaves the rest."""
+        self._started = monotonic()
         try:
             while self._buffer.unsettled or not self.line.closing.is_set():
                 if not self._buffer.in_flight:
                     await self._buffer.next_batch(BATCH_EVENTS, BATCH_BYTES)
                 await self._attempt()
         finally:
+            self._ended = monotonic()
             await self.line.disconnect()
+
+    def health(self, closed: str, max_stall: float) -> PublisherHealth:
+        """How it gets on.
+
+        Args:
+            closed: why nothing can be published; "" where that can be.
+            max_stall: how many seconds what is to be appended may not be.
+        """
+        found = Publishing(
+            closed,
+            self.line.condition,
+            self._buffer.unsettled,
+            self._buffer.oldest_accepted,
+            self._acknowledged,
+            self._started,
+            self._ended,
+        )
+        return publisher_health(found, monotonic(), max_stall)
 
     async def _attempt(self) -> None:
         batch: list[bytes] = []
@@ -167,6 +192,7 @@ class Drain:
         if done:
             self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
             self._buffer.settle(done)
+            self._acknowledged = monotonic()
             self.line.worked()
         if found.lost is not None:
             self._report_lost(found.lost)

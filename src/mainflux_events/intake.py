@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -124,8 +125,19 @@ class Batch(msgspec.Struct):
     taken: Callable[[bool], None]
 
 
-# Batches; what no further attempt can mend; None for the end.
-Inbox: TypeAlias = "asyncio.Queue[Batch | Exception | None]"
+class Inbox(asyncio.Queue[Batch | Exception | None]):
+    """Batches; what no further attempt can mend; None for the end.
+
+    Attributes:
+        since: when something was put into it that was empty.
+    """
+
+    since: float = 0.0
+
+    def _put(self, item: Batch | Exception | None) -> None:
+        if self.empty():
+            self.since = monotonic()
+        super()._put(item)
 
 
 class Intake:
@@ -136,7 +148,7 @@ class Intake:
     """
 
     def __init__(self, sieve: Sieve) -> None:
-        self.inbox: Inbox = asyncio.Queue()
+        self.inbox: Inbox = Inbox()
         self._sieve = sieve
         self._parts: deque[Part | Notice] = deque()
 
@@ -167,6 +179,13 @@ class Intake:
         else:
             del part.entries[:looked_at]
         return Run(part, entries[:looked_at], passed, events, unreadable)
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when there is something to be taken; None where there is nothing. 0, where some of it was taken."""
+        if self._parts:
+            return 0.0
+        return None if self.inbox.empty() else self.inbox.since
 
     def clear(self) -> None:
         """Forget all that was fetched."""

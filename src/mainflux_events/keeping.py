@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from .health import Condition
 from .hooks import Observers
 from .intake import Entries
 from .line import TROUBLE, Line, Trouble
@@ -115,6 +116,11 @@ class Keeping(ABC, Generic[T]):
         self.turned: bool = policy.every_turn
         self._looking_out = False
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def condition(self) -> Condition | None:
+        """How the connection does; None where all that is handled is stored."""
+        return None if all(track.settled for track in self._tracks) else self._line.condition
 
     async def channel(self) -> Channel:
         """The connection, for what else is to be asked of this server. Raises what `Line.channel` does."""

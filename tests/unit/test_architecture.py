@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats", "slots", "gate"],
+    ["_version", "errors", "resp", "stats", "slots", "gate", "health"],
     ["events"],
     ["actions"],
     ["values"],
@@ -35,7 +35,7 @@ LAYERS = [
     ["commits", "pending"],
     ["acks"],
     ["standing", "service"],
-    ["join", "claims"],
+    ["join", "claims", "checkup"],
     ["consumer"],
     ["publisher", "subscriber", "group", "redriving"],
     [""],
