@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Protocol
 
 from .errors import EventsError
@@ -40,8 +41,9 @@ class Examined(Protocol):
         ...
 
 
-def found(subscriber: Examined, now: float) -> Consuming:
-    """What is known of a subscriber at a moment."""
+def found(subscriber: Examined) -> Consuming:
+    """What is known of a subscriber now."""
+    now = monotonic()
     # It may change meanwhile, so what is looked at twice is taken first.
     events, place, kept, gate = subscriber._events, subscriber._place, subscriber._kept, subscriber._gate
     conditions = [part.condition for part in subscriber._connected()]

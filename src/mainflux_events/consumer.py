@@ -128,6 +128,7 @@ class Consumer(Service):
             timeout=timeout,
             on_failure=on_failure,
             observers=self._observers,
+            name=self._name,
             bury=None if self._writer is None else self._bury_in_hand,
         )
         if self._state == "new":
@@ -359,8 +360,7 @@ class Consumer(Service):
                 attempts to read, to store what is handled or to renew the lease may fail.
         """
         positive("max_stall", max_stall)
-        now = monotonic()
-        return subscriber_health(found(self, now), now, max_stall)
+        return subscriber_health(found(self), monotonic(), max_stall)
 
     # --- life ---
 

@@ -11,6 +11,7 @@ from .errors import ConfigError, HandlerFailed
 from .events import Event
 from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
+from .tracing import wrapped
 
 Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
 OnFailure: TypeAlias = Literal["skip", "raise"]
@@ -27,6 +28,7 @@ class Dispatch:
         timeout: seconds that one call may take; a plain function cannot be interrupted.
         on_failure: what becomes of an event that no attempt handled.
         observers: who is told.
+        name: of the subscriber, or of the group.
         bury: where "skip" means the dead letters, what appends to them.
     """
 
@@ -38,6 +40,7 @@ class Dispatch:
         timeout: float | None,
         on_failure: OnFailure,
         observers: Observers,
+        name: str = "",
         bury: Bury | None = None,
     ) -> None:
         if not callable(handler) or inspect.isasyncgenfunction(handler):
@@ -50,7 +53,7 @@ class Dispatch:
             positive("timeout", timeout)
         if on_failure not in ("skip", "raise"):
             raise ConfigError(f"on_failure: 'skip' or 'raise' is wanted, not {on_failure!r}")
-        self._handler = handler
+        self._handler = wrapped(handler, name, observers)
         self._retry = retry
         self._timeout = timeout
         self._on_failure = on_failure

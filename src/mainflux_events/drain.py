@@ -10,11 +10,11 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-from .batch import Appender
+from .batch import Appender, Verdict
 from .buffer import Buffer
 from .errors import ConfigError
 from .health import PublisherHealth, Publishing, publisher_health
-from .hooks import Observers, SequenceLostDetails, logger
+from .hooks import Observers, SentDetails, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
 from .link import Channel, Disconnected, Link, Reply, Unreachable
@@ -64,6 +64,7 @@ class Drain:
         self._observers = observers
         # The position of an event that the server has refused to take, in the middle of a batch.
         self._poison = 0
+        self._sent = 0.0
         self._started: float | None = None
         self._ended: float | None = None
         self._acknowledged: float | None = None
@@ -163,7 +164,9 @@ class Drain:
             batch = self._next_batch()
             if not batch:
                 return
-            replies = await channel.exchange(*self._appender.payload(batch))
+            payload = self._appender.payload(batch)
+            self._sent = monotonic()
+            replies = await channel.exchange(*payload)
         except TROUBLE as trouble:
             if batch and isinstance(trouble, Disconnected):
                 self._settle(len(batch), trouble.replies)
@@ -189,6 +192,8 @@ class Drain:
         """Take what the replies say of the batch. Gives the refusal because of which the rest has to wait."""
         found = self._appender.verdict(events, replies)
         done = len(found.acknowledged)
+        if self._observers and self._appender.sends_events:
+            self._report_sent(events, found)
         if done:
             self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
             self._buffer.settle(done)
@@ -203,6 +208,14 @@ class Drain:
             self._poison = self._buffer.first_in_flight + found.poison - done
         self._ledger.note_progress(self._buffer.oldest)
         return found.refusal if found.poison is None else None
+
+    def _report_sent(self, events: int, found: Verdict) -> None:
+        done = len(found.acknowledged)
+        error = "" if done == events else found.refusal.code if found.refusal is not None else "disconnected"
+        seconds = monotonic() - self._sent
+        batch = self._buffer.in_flight[:events]
+        details = SentDetails(self._stream, events, done, error, seconds, batch, self._appender.heads)
+        self._observers.notify("sent", details)
 
     def _report_lost(self, details: SequenceLostDetails) -> None:
         logger.error(

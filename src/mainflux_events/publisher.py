@@ -30,6 +30,7 @@ from .link import Disconnected, Link, Server, Unreachable
 from .policies import Backoff, instance, positive, text, whole
 from .stats import PublisherStats
 from .tasks import LoopLost, done_by, end
+from .tracing import encoder
 
 # After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
 TURN_EVERY: Final = 128
@@ -93,6 +94,7 @@ class Publisher(Lifecycle):
         self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
         self._close_timeout = close_timeout
         observers = Observers(hooks)
+        self._encode = encoder(stream, observers)
         self._ledger = Ledger(stream, self._heads, observers)
         self._buffer = Buffer(
             size=buffer_size, size_bytes=buffer_bytes, overflow=overflow, dropped=self._ledger.note_dropped
@@ -250,7 +252,7 @@ class Publisher(Lifecycle):
         return self._encoded(event)
 
     def _encoded(self, event: Event | Action) -> bytes:
-        packed = wire.encode(event, self._heads)
+        packed = self._encode(event, self._heads)
         if len(packed) > self._always_fits:
             operation = event.action.operation if isinstance(event, Event) else event.operation
             self._bounded(operation, packed)

@@ -25,7 +25,7 @@ LAYERS = [
     ["codec"],
     ["wire"],
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
-    ["channel"],
+    ["channel", "tracing"],
     ["link"],
     ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],
@@ -47,6 +47,8 @@ ONLY_IN = {
     "redis": {"link", "testing", "cli"},
     "hiredis": {"channel", "testing", "cli"},
     "tenacity": {"policies"},
+    "opentelemetry": {"contrib"},
+    "prometheus_client": {"contrib"},
 }
 
 
