@@ -20,6 +20,15 @@ from .wire import decode, operation_of
 logger: logging.Logger = logging.getLogger("mainflux_events")
 
 
+def _name(record: logging.LogRecord) -> bool:
+    """Give a record the name of what happened, for those who write the log as JSON."""
+    record.event_name = record.getMessage().partition(":")[0]
+    return True
+
+
+logger.addFilter(_name)
+
+
 class LostDetails(msgspec.Struct, frozen=True, gc=False):
     """An accepted event that will not reach the stream.
 
