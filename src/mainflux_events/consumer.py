@@ -383,7 +383,6 @@ class Consumer(Service):
         return [*super()._connected(), *([] if self._writer is None else [self._writer])]
 
     def _fail(self, error: Exception) -> None:
-        self._failed = error
         self._intake.inbox.put_nowait(error)
 
     def _end(self) -> None:

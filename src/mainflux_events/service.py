@@ -169,6 +169,7 @@ class Service(Lifecycle):
         if not isinstance(error, LeaseLost | SubscriberBusy):
             cause = "somebody cancelled it" if error is None else repr(error)
             error = EventsError(f"a background task of {self._what} died: {cause}")
+        self._failed = error
         self._fail(error)
 
     async def aclose(self) -> None:

@@ -28,8 +28,7 @@ __import__(sys.argv[1])
 @pytest.mark.parametrize("module", ["", "opentelemetry", "prometheus"])
 def test_a_module_is_imported_where_no_other_extra_is_installed(module: str) -> None:
     name = f"mainflux_events.contrib.{module}" if module else "mainflux_events"
-    missing = [brought for brought, needed_by in BROUGHT.items() if module not in needed_by]
-    ran = subprocess.run(
-        [sys.executable, "-c", CODE, name, ",".join(missing)], capture_output=True, text=True
-    )
+    missing = [brought for brought, needed_by in BROUGHT.items() if needed_by != module]
+    command = [sys.executable, "-c", CODE, name, ",".join(missing)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")

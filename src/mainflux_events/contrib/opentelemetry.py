@@ -19,7 +19,7 @@ from typing import Any, Final
 from opentelemetry import context as contexts
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.propagators.textmap import Setter, TextMapPropagator
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -101,12 +101,12 @@ class OpenTelemetry(Tracing):
         """The context that travels with an event, that of its own span or of the active one."""
         carrier: dict[str, str] = {}
         if not self._create_spans:
-            self._propagator.inject(carrier)
+            self._propagator.inject(carrier, setter=_SETTER)
             return carrier
         span = self._tracer.start_span(
             f"create {stream}", kind=SpanKind.PRODUCER, attributes=_attributes("create", stream)
         )
-        self._propagator.inject(carrier, trace.set_span_in_context(span))
+        self._propagator.inject(carrier, trace.set_span_in_context(span), _SETTER)
         span.end()
         return carrier
 
@@ -205,6 +205,14 @@ class OpenTelemetry(Tracing):
             created = trace.get_current_span(found).get_span_context()
             if created.is_valid:
                 yield Link(created)
+
+
+class _Setter(Setter[dict[str, str]]):
+    def set(self, carrier: dict[str, str], key: str, value: str) -> None:
+        carrier[key] = value
+
+
+_SETTER: Final = _Setter()
 
 
 async def _awaited(result: Awaitable[Any], stack: ExitStack) -> Any:
