@@ -14,7 +14,18 @@ from benchmarks import report
 from benchmarks.bench import SERVER_CORES, benching
 from benchmarks.record import Effort, Record, machine
 
-PARTS = ("publish", "consume", "distance", "call", "latency", "fairness", "memory", "growth")
+PARTS = (
+    "publish",
+    "consume",
+    "filters",
+    "concurrency",
+    "distance",
+    "call",
+    "latency",
+    "fairness",
+    "memory",
+    "growth",
+)
 QUICK = Effort(rounds=1, events=10_000, latency=0.5)
 HERE = Path(__file__).parent
 RESULTS, IMAGES = HERE / "results", HERE.parent / "docs" / "images"

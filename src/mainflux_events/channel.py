@@ -7,6 +7,7 @@ await, and a retried pipeline would append again what was acknowledged.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -75,6 +76,8 @@ class Channel(asyncio.Protocol):
         self._listening: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._transport.set_protocol(self)
+        self._can_cork = _can_cork(self._transport)
+        self._corked = False
 
     @property
     def alive(self) -> bool:
@@ -90,8 +93,26 @@ class Channel(asyncio.Protocol):
             self._heard = self._loop.time()
         self._exchanges.append(_Exchange(wanted, answer))
         self._transport.write(payload)
+        if self._corked:
+            self._cork(False)
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience, self._check)
+
+    def whisper(self, payload: bytes) -> None:
+        """Write packed commands that have no replies. The kernel has them, and sends them no later than the next post.
+
+        Where the process ends, the kernel sends what it has, unless there are replies that were not read. So nothing
+        is left to it while a reply is due. Nor is it for longer than 0.2 s, after which it sends by itself.
+        """
+        if self._transport.is_closing():
+            return  # the next post will tell
+        if self._can_cork and not self._corked and not self._exchanges:
+            self._cork(True)
+        self._transport.write(payload)
+
+    def _cork(self, on: bool) -> None:
+        self._corked = on
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
 
     async def exchange(self, payload: bytes, wanted: int) -> list[Reply]:
         """Write packed commands and wait for their replies. Cancelled, it ends the connection.
@@ -192,3 +213,10 @@ class Channel(asyncio.Protocol):
         self._ended.set_result(None)
         # redis-py's own objects are told, so that they too know that it is over.
         self._streams.connection_lost(exc)
+
+
+def _can_cork(transport: asyncio.Transport) -> bool:
+    """Whether the kernel can be asked to wait for more before it sends: Linux can, of TCP."""
+    family = transport.get_extra_info("socket").family
+    plain = transport.get_extra_info("sslcontext") is None
+    return hasattr(socket, "TCP_CORK") and plain and family in (socket.AF_INET, socket.AF_INET6)

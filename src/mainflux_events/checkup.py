@@ -14,6 +14,15 @@ from .intake import Intake
 from .service import Connected
 
 
+class Working(Protocol):
+    """Several handlers at once: see `Workers`."""
+
+    @property
+    def oldest_call(self) -> tuple[float, Event] | None:
+        """When the oldest call of the handler began, and with which event; None where there is none."""
+        ...
+
+
 class Examined(Protocol):
     """What of a subscriber is looked at: see `Consumer`."""
 
@@ -26,6 +35,11 @@ class Examined(Protocol):
     _gate: Gate
     _started: float | None
     _failed: Exception | None
+
+    @property
+    def _workers(self) -> Working | None:
+        """Who handles several at once, where that is done."""
+        ...
 
     def _unusable(self) -> EventsError | None:
         """Why nothing can be asked for now, if so."""
@@ -45,9 +59,11 @@ def found(subscriber: Examined) -> Consuming:
     """What is known of a subscriber now."""
     now = monotonic()
     # It may change meanwhile, so what is looked at twice is taken first.
-    events, place, kept, gate = subscriber._events, subscriber._place, subscriber._kept, subscriber._gate
+    gate, workers = subscriber._gate, subscriber._workers
     conditions = [part.condition for part in subscriber._connected()]
-    event = events[place - 1] if kept < place <= len(events) else None
+    in_hand = _in_hand(subscriber, now) if workers is None else workers.oldest_call
+    since, event = in_hand or (None, None)
+    asks = workers is not None or subscriber._asking
     standby = subscriber._standing_by
     return Consuming(
         closed=str(subscriber._unusable() or ""),
@@ -55,12 +71,19 @@ def found(subscriber: Examined) -> Consuming:
         lines=[condition for condition in conditions if condition is not None],
         standby=standby,
         shut=gate.until if now > gate.until and not standby else None,
-        # It was handed out before the next turn of the event loop was due, by a thousandth of a second at most.
-        in_hand=None if event is None else min(now, subscriber._turn_due),
+        in_hand=since,
         entry="" if event is None else f"entry {event.id} of {event.stream!r}",
-        unasked=None if event is not None or subscriber._asking else _waits_since(subscriber),
+        unasked=None if event is not None or asks else _waits_since(subscriber),
         started=subscriber._started,
     )
+
+
+def _in_hand(subscriber: Examined, now: float) -> tuple[float, Event] | None:
+    events, place, kept = subscriber._events, subscriber._place, subscriber._kept
+    if not kept < place <= len(events):
+        return None
+    # It was handed out before the next turn of the event loop was due, by a thousandth of a second at most.
+    return min(now, subscriber._turn_due), events[place - 1]
 
 
 def _waits_since(subscriber: Examined) -> float | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from .cursor import Cursor, stored_cursor
 from .deadletters import Step
@@ -12,9 +13,15 @@ from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
 from .intake import Entries, Fenced
 from .keeping import Keeping
 from .link import Channel, Link, Reply
+from .moves import ANSWER_ALL
 from .policies import Commit
 from .refusals import Refusal
 from .resp import command
+
+# In a row of commits, one in so many seconds has an answer, which is for all before it; and all have one where so many
+# are unanswered.
+ANSWER_EVERY: Final = 0.01
+WHISPERS: Final = 500
 
 
 class Committer(Keeping[Cursor]):
@@ -40,6 +47,51 @@ class Committer(Keeping[Cursor]):
         self._script_known = False
         self._fenced = fenced
         self._log_conflict = Occasionally()
+        # Whether the server lets answers be left out, whether it knows the script for that, and the end of a row.
+        self._may_be_quiet = False
+        self._quiet = False
+        self._answer_due: asyncio.TimerHandle | None = None
+
+    def write(self) -> None:
+        """Store what is finished. In a row of commits most have no answer: it would cost more than the commit."""
+        if self._answer_due is None or not self._quiet or self._unanswered >= WHISPERS:
+            self._write_aloud()
+            return
+        payload = b""
+        for cursor in self._tracks:
+            if cursor.due:
+                payload += cursor.whisper()
+        if payload:
+            assert self._channel is not None  # there has been an answered commit
+            self._pending = 0
+            self._unanswered += 1
+            self._whispers += 1
+            self._channel.whisper(payload)
+            self._wrote()
+
+    def _write_aloud(self) -> None:
+        if self._quiet and self._answer_due is None and all(cursor.can_whisper for cursor in self._tracks):
+            self._answer_due = self._loop.call_later(ANSWER_EVERY, self._want_answer)
+        super().write()
+
+    def _want_answer(self) -> None:
+        self._answer_due = None
+        if self._whispers:
+            self._write_aloud()
+
+    def _due(self) -> list[Cursor]:
+        return [cursor for cursor in self._tracks if cursor.due or cursor.whispered]
+
+    def store(self) -> None:
+        """Store all that is handled, whatever the policy."""
+        self._settle_finished()
+        self._write_aloud()
+
+    async def disconnect(self) -> None:
+        """End the connection."""
+        if self._answer_due is not None:
+            self._answer_due.cancel()
+        await super().disconnect()
 
     def _finish(self, track: Cursor, entries: Entries) -> None:
         track.finish(entries[-1][0], len(entries))
@@ -82,11 +134,19 @@ class Committer(Keeping[Cursor]):
                     self._fenced()
         elif found is not None:
             self._report_conflict(track, found)
+        if reply is not None:
+            self._quiet = False  # perhaps the script was not known any more
+        elif self._may_be_quiet and not self._quiet:
+            self._begin_quiet()
         if track.goes_back:
             self._held_back = True
 
     async def _prepare(self, channel: Channel) -> None:
         self._script_known = False
+        [said] = await channel.exchange(ANSWER_ALL, 1)
+        self._may_be_quiet = self._policy.every_turn and not isinstance(said, Refusal)
+        self._quiet, self._answers_wait = False, not self._may_be_quiet
+        self._unanswered = self._whispers = 0
         cursors = [cursor for cursor in self._tracks if cursor.handled]
         if not cursors:
             return
@@ -101,6 +161,14 @@ class Committer(Keeping[Cursor]):
                 continue
             if found is not None:
                 self._report_conflict(cursor, found)
+
+    def _begin_quiet(self) -> None:
+        def known(replies: list[Reply], ended: str) -> None:
+            self._quiet = self._may_be_quiet = replies == [None]
+
+        assert self._channel is not None
+        self._may_be_quiet = False  # not asked again until that is answered
+        self._channel.post(self._tracks[0].make_known(), 1, known)
 
     # --- reports ---
 

@@ -5,7 +5,6 @@ Pure decisions; the connections that carry them out are in `commits` and `reader
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import deque
 from collections.abc import Iterable
@@ -17,9 +16,9 @@ import msgspec
 from .deadletters import Step
 from .errors import ConfigError, CursorCorrupt, EmptyName, EmptyStream
 from .link import Reply
+from .moves import Moves
 from .policies import text
 from .refusals import Refusal
-from .resp import bulk
 
 Start: TypeAlias = "Literal['new', 'earliest'] | str | datetime | timedelta"
 
@@ -126,39 +125,6 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
 
 # --- commits --------------------------------------------------------------------------------------------------------
 
-# Moves a cursor, and back only where what is expected is found: KEYS the cursor; ARGV what is expected there ("" for
-# nothing, and ahead of the new ID only where the stream is another one than before), and the new ID. Gives nil where
-# the expected was found, else what was found. What is no ID is left alone and refused, and where nothing is expected,
-# anything is left alone. IDs are compared as padded strings, for Lua's numbers are doubles. `first` is what is done
-# before it moves. Where it is fenced, KEYS and ARGV also have the lease and its token, without which nothing moves.
-_MOVE: Final = """
-if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[3] then
-  return redis.error_reply('FENCED the lease of this name is held by another subscriber, or by none')
-end
-local found = redis.call('GET', KEYS[1])
-if found == ARGV[1] and found ~= '' then
-  {first}redis.call('SET', KEYS[1], ARGV[2])
-  return false
-end
-if found then
-  if ARGV[1] == '' then return found end
-  local function padded(id)
-    local ms, seq = string.match(id, '^(%d+)-(%d+)$')
-    if not ms or #ms > 20 or #seq > 20 then return nil end
-    return string.rep('0', 20 - #ms) .. ms .. string.rep('0', 20 - #seq) .. seq
-  end
-  local place = padded(found)
-  if not place then return redis.error_reply('CORRUPT what is stored is not an ID') end
-  if place >= padded(ARGV[2]) then return found end
-end
-{first}redis.call('SET', KEYS[1], ARGV[2])
-if ARGV[1] == '' then return false end
-return found or ''
-"""
-COMMIT_SCRIPT: Final = _MOVE.format(first="")
-_STEP: Final = _MOVE.format(first="append() ")
-_SHA: Final = hashlib.sha1(COMMIT_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
 
 def padded(id: str) -> str:
     """An ID in the form in which IDs compare as strings."""
@@ -181,33 +147,27 @@ class Cursor:
         # IDs, as they come and go on the wire; empty where there is none.
         self._handled = self._stored = self._sent = self._expected = b""
         self._unanswered: deque[bytes] = deque()
+        # How many of these each commit answers for, the last one, and how many nobody has asked for yet.
+        self._answering: deque[int] = deque()
+        self.whispered: int = 0
         self._late: frozenset[bytes] = frozenset()
         self._stepping: bytes | None = None
         self._stepping_again = False
         # What may be stored of a stream that is another one now, and is to be replaced.
         self._left: frozenset[bytes] = frozenset()
-        self._pack()
+        self._moves = Moves(self.key)
 
     def fence(self, lease: str, token: str) -> None:
         """From now on, nothing is stored unless this key holds this token."""
-        self._pack((lease,), (token,))
-
-    def _pack(self, more_keys: tuple[str, ...] = (), more_arguments: tuple[str, ...] = ()) -> None:
-        self._fence = more_keys, more_arguments
-        keys = [str(1 + len(more_keys)), self.key, *more_keys]
-        size = b"*%d\r\n" % (2 + len(keys) + 2 + len(more_arguments))
-        packed = b"".join(bulk(each.encode()) for each in keys)
-        self._by_sha = size + bulk(b"EVALSHA") + bulk(_SHA.encode()) + packed
-        self._by_text = size + bulk(b"EVAL") + bulk(COMMIT_SCRIPT.encode()) + packed
-        self._rest = b"".join(bulk(each.encode()) for each in more_arguments)
+        self._moves = Moves(self.key, (lease, token))
 
     def first_commit(self, id: str) -> bytes:
         """The command that stores an ID where nothing is stored yet."""
-        return self._command(b"", id.encode(), by_text=True)
+        return self._moves.move(b"", id.encode(), by_text=True)
 
     def same_commit(self, id: str) -> bytes:
         """The command that stores again what is stored: for whether that is allowed."""
-        return self._command(id.encode(), id.encode(), by_text=True)
+        return self._moves.move(id.encode(), id.encode(), by_text=True)
 
     def attach(self, id: str) -> None:
         """This is stored, and reading goes on behind it."""
@@ -245,18 +205,37 @@ class Cursor:
         # Only the first commit expects nothing: where the cursor was deleted since, it is stored again.
         expected, self._expected = self._expected or FIRST.encode(), id
         self._unanswered.append(id)
-        return self._command(expected, id, by_text=by_text)
+        self._answering.append(self.whispered + 1)
+        self.whispered = 0
+        return self._moves.move(expected, id, by_text=by_text)
 
-    def _command(self, expected: bytes, id: bytes, *, by_text: bool) -> bytes:
-        head = self._by_text if by_text else self._by_sha
-        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(expected), expected, len(id), id, self._rest)
+    def whisper(self) -> bytes:
+        """The command that stores what is handled, without a reply: the next `commit` answers for it.
+
+        Only where something is stored and expected, and where the server knows the script.
+        """
+        id = self._sent = self._handled
+        expected, self._expected = self._expected, id
+        self._unanswered.append(id)
+        self.whispered += 1
+        return self._moves.quietly(expected, id)
+
+    @property
+    def can_whisper(self) -> bool:
+        """Whether it is known what is stored, and that it is to be replaced by what is behind it."""
+        return bool(self._expected) and not self._left
+
+    def make_known(self) -> bytes:
+        """The command that makes the script of `whisper` known to the server, and moves nothing."""
+        return self._moves.make_known()
 
     def answered(self, reply: Reply) -> str | None:
         """Take the reply to the oldest unanswered commit. Gives what somebody else had stored meanwhile, if so.
 
         A refused commit becomes due again.
         """
-        id = self._unanswered.popleft()
+        answered = [self._unanswered.popleft() for _ in range(self._answering.popleft())]
+        id = answered[-1]
         conflict = None
         if reply is None:
             self._stored = id
@@ -265,8 +244,12 @@ class Cursor:
         elif isinstance(reply, bytes):
             # After a refusal the commits behind it find what was there before it, and one that was sent over a
             # connection that ended may arrive late.
-            conflict = None if self._mine(reply) else reply.decode("ascii", "replace")
+            mine = self._mine(reply) or reply in answered[:-1]
+            conflict = None if mine else reply.decode("ascii", "replace")
             self._stored = id if _behind(reply, id) else reply
+        else:
+            # Those before it may have been stored.
+            self._late = self._late.union(answered[:-1])
         if not self._unanswered:
             self._expect_stored()
             if isinstance(reply, Refusal) or self.goes_back:
@@ -290,8 +273,7 @@ class Cursor:
     def step(self, id: bytes) -> Step:
         """The commit of an entry that goes with its dead letter. All before the entry is settled."""
         self._stepping_again, self._stepping = self._stepping == id, id
-        lease, token = self._fence
-        return Step(_STEP, (self.key, *lease), (self._expected or FIRST, id, *token))
+        return self._moves.step(self._expected or FIRST.encode(), id)
 
     def stepped(self, reply: Reply, *, again: bool) -> tuple[bool, str | None]:
         """Take the reply to that. Gives whether it was done, and what somebody else had stored meanwhile, if so.
@@ -329,6 +311,8 @@ class Cursor:
         self._late = frozenset(self._unanswered)
         mine = self._mine(stored)
         self._unanswered.clear()
+        self._answering.clear()
+        self.whispered = 0
         self._stored = stored
         self._expect_stored()
         behind = not stored or _behind(stored, self._handled)

@@ -1,26 +1,29 @@
-"""One call of a handler: its time, its further attempts, and what becomes of an event that no attempt handled."""
+"""One call of a handler, with an event or a batch: its time, its further attempts, and what follows if none helps."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from inspect import isasyncgenfunction, isawaitable
+from types import CoroutineType
 from typing import Any, Literal, TypeAlias
 
 from .errors import ConfigError, HandlerFailed
 from .events import Event
+from .gate import Gate
 from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
 from .tracing import wrapped
 
 Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
+BatchHandler: TypeAlias = "Callable[[list[Event]], Awaitable[Any] | Any]"
 OnFailure: TypeAlias = Literal["skip", "raise"]
 # Has an event dead-lettered: what its handler raised last, and how often it was called.
 Bury: TypeAlias = "Callable[[Event, BaseException, int], Awaitable[None]]"
 
 
 class Dispatch:
-    """Calls a handler for one event after another.
+    """Calls a handler for one event or batch after another, or for several at a time.
 
     Args:
         handler: a plain function or a coroutine function.
@@ -30,11 +33,12 @@ class Dispatch:
         observers: who is told.
         name: of the subscriber, or of the group.
         bury: where "skip" means the dead letters, what appends to them.
+        gate: until when there may be further attempts.
     """
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Handler | BatchHandler,
         *,
         retry: Retry,
         timeout: float | None,
@@ -42,8 +46,9 @@ class Dispatch:
         observers: Observers,
         name: str = "",
         bury: Bury | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        if not callable(handler) or inspect.isasyncgenfunction(handler):
+        if not callable(handler) or isasyncgenfunction(handler):
             raise ConfigError(
                 f"handler: a plain function or a coroutine function of an event is wanted, not {handler!r}"
             )
@@ -59,45 +64,106 @@ class Dispatch:
         self._on_failure = on_failure
         self._observers = observers
         self._bury = bury
+        self._gate = gate or Gate()
         self.retried: int = 0
 
-    async def handle(self, event: Event) -> bool:
-        """Call the handler until it returns. Gives whether the event is done with; it is given up where not.
+    async def handle_each(self, events: AsyncIterator[Event], give_up: Callable[[], None]) -> None:
+        """Handle one event after another, to the end.
+
+        What `handle` does for one; but where a handler succeeds, nothing is made for its event, not even a coroutine.
+
+        Args:
+            events: asking for the next one finishes the one before.
+            give_up: told of each that is given up, before the next one is asked for.
 
         Raises:
-            HandlerFailed: no attempt handled the event, and `on_failure="raise"`.
+            HandlerFailed, DeadLetterLimitReached: as `handle`.
+        """
+        handler: Any = self._handler
+        timeout = self._timeout
+        gate, cancelling = self._gate, _this_task().cancelling
+        async for event in events:
+            turn, cancelled_before = gate.turn, cancelling()
+            failed: BaseException
+            try:
+                result = handler(event)
+                # Most give one of these two; to ask about anything else is slow.
+                if result is None or not (type(result) is CoroutineType or isawaitable(result)):
+                    continue
+                if timeout is None:
+                    await result
+                else:
+                    async with asyncio.timeout(timeout):
+                        await result
+                continue
+            except asyncio.CancelledError as error:
+                if cancelling() > cancelled_before:
+                    raise
+                failed = error
+            except Exception as error:
+                failed = error
+            if await self._fail(event, failed, turn) is False:
+                give_up()
+
+    async def handle(self, given: Event | Sequence[Event]) -> bool | None:
+        """Call the handler until it returns.
+
+        Returns:
+            Whether what it was given is done with, which it is where it is dead-lettered; False where it is given up,
+            None where no further attempt may be made, so that it comes again.
+
+        Raises:
+            HandlerFailed: no attempt handled it, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
         """
+        turn = self._gate.turn
+        error = await self._call(given)
+        return True if error is None else await self._fail(given, error, turn)
+
+    async def _fail(
+        self, given: Event | Sequence[Event], error: BaseException | None, turn: int
+    ) -> bool | None:
+        """The first attempt, made in this turn, has failed: make the others. Gives and raises what `handle` does."""
         retry = self._retry
-        waits: Waits | None = None
+        waits = Waits(retry.initial, retry.maximum)
         attempt = 1
-        while (error := await self._call(event)) is not None:
-            final = attempt == retry.attempts or not retry.covers(error)
-            self._report(event, attempt, error, final)
-            if final:
-                return await self._fail(event, error, attempt)
+        while error is not None:
+            if attempt == retry.attempts or not retry.covers(error):
+                return await self.give_up(given, error, attempt)
+            self._report(given, attempt, error, final=False)
             attempt += 1
             self.retried += 1
-            waits = waits or Waits(retry.initial, retry.maximum)
             await asyncio.sleep(waits.next())
+            if not await self._gate.still(turn):
+                return None
+            error = await self._call(given)
         return True
 
-    async def _fail(self, event: Event, error: BaseException, attempts: int) -> bool:
+    async def give_up(self, given: Event | Sequence[Event], error: BaseException, attempts: int = 0) -> bool:
+        """There is no further attempt, or never was one. Gives and raises what `handle` does."""
+        self._report(given, attempts, error, final=True)
+        events = _listed(given)
         if self._on_failure == "raise":
-            raise HandlerFailed(event.stream, event.id, event.action.operation, attempts) from error
+            first, operation = events[0], events[0].action.operation
+            raise HandlerFailed(first.stream, first.id, operation, attempts, len(events)) from error
         if self._bury is None:
             return False
-        await self._bury(event, error, attempts)
+        for event in events:
+            await self._bury(event, error, attempts)
         return True
 
-    async def _call(self, event: Event) -> BaseException | None:
+    async def _call(self, given: Event | Sequence[Event]) -> BaseException | None:
         """One attempt: what it raised, or None. Only the cancellation of this task itself goes through."""
-        task = asyncio.current_task()
-        assert task is not None
+        task = _this_task()
         cancelled_before = task.cancelling()
         try:
-            result = self._handler(event)
-            if inspect.isawaitable(result):
+            # A handler may change the list that it gets.
+            result: Any = self._handler(given if isinstance(given, Event) else list(given))
+            if not isawaitable(result):
+                return None
+            if self._timeout is None:
+                await result
+            else:
                 async with asyncio.timeout(self._timeout):
                     await result
         except asyncio.CancelledError as error:
@@ -108,15 +174,30 @@ class Dispatch:
             return error
         return None
 
-    def _report(self, event: Event, attempt: int, error: BaseException, final: bool) -> None:
+    def _report(
+        self, given: Event | Sequence[Event], attempt: int, error: BaseException, final: bool
+    ) -> None:
+        events = _listed(given)
         logger.warning(
-            "handler_failed: entry %s of %r (%s), attempt %d of %d%s",
-            event.id,
-            event.stream,
-            event.action.operation,
+            "handler_failed: entry %s of %r (%s)%s, attempt %d of %d%s",
+            events[0].id,
+            events[0].stream,
+            events[0].action.operation,
+            f" and {len(events) - 1} more of a batch" if len(events) > 1 else "",
             attempt,
             self._retry.attempts,
             ", given up" if final and self._on_failure == "skip" and self._bury is None else "",
             exc_info=error,
         )
-        self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))
+        for event in events:
+            self._observers.notify("handler_failed", HandlerFailedDetails(event, attempt, error, final))
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _listed(given: Event | Sequence[Event]) -> Sequence[Event]:
+    return [given] if isinstance(given, Event) else given

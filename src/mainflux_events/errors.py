@@ -332,21 +332,22 @@ class HandlerFailed(EventsError):
     Attributes:
         stream, id: the entry's.
         operation: the operation of its action.
-        attempts: how often the handler was called.
+        attempts: how often the handler was called; 0 where `key` raised, or gave no key.
+        events: how many events it was called with; of a batch, the entry is the first.
     """
 
-    def __init__(self, stream: str, id: str, operation: str, attempts: int) -> None:
-        super().__init__(stream, id, operation, attempts)
+    def __init__(self, stream: str, id: str, operation: str, attempts: int, events: int = 1) -> None:
+        super().__init__(stream, id, operation, attempts, events)
         self.stream = stream
         self.id = id
         self.operation = operation
         self.attempts = attempts
+        self.events = events
 
     def __str__(self) -> str:
-        return (
-            f"entry {self.id} of {self.stream!r} ({self.operation}) was not handled in {self.attempts} "
-            "attempts; the cursor stays before it"
-        )
+        batch = f", the first of a batch of {self.events}," if self.events > 1 else ""
+        failed = f"was not handled in {self.attempts} attempts" if self.attempts else "has no key"
+        return f"entry {self.id} of {self.stream!r} ({self.operation}){batch} {failed}; the cursor stays before it"
 
 
 class DeadLetterLimitReached(EventsError):

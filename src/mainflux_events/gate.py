@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from time import monotonic
 
 
 class Gate:
@@ -11,10 +12,12 @@ class Gate:
 
     Attributes:
         until: until when it is open, by the monotonic clock.
+        turn: goes up when what was handed out is not to be handled any further.
     """
 
     def __init__(self) -> None:
         self.until: float = math.inf
+        self.turn: int = 0
         self._error: Exception | None = None
         self._news = asyncio.Event()
 
@@ -32,6 +35,20 @@ class Gate:
         self._error = error
         self.close()
         self.wake()
+
+    def end_turn(self) -> None:
+        """What was handed out is not to be handled any further."""
+        self.turn += 1
+        self.wake()
+
+    async def still(self, turn: int) -> bool:
+        """Wait until it is open, or this turn is over. Gives whether what it handed out may be handled further."""
+        try:
+            while self.turn == turn and monotonic() >= self.until:
+                await self.news()
+        except Exception:  # it will never be open again, which others have to tell
+            return False
+        return self.turn == turn
 
     def wake(self) -> None:
         """Whoever waits shall look again."""

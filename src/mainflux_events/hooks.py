@@ -221,9 +221,9 @@ class HandlerFailedDetails(msgspec.Struct, frozen=True):
     """A handler raised, or took longer than its time.
 
     Attributes:
-        event: what it was called with.
-        attempt: which call it was, from 1.
-        error: what it raised.
+        event: what it was called with, or one of them.
+        attempt: which call it was, from 1; 0 where it was not called, since `key` raised, or gave no key.
+        error: what was raised.
         final: whether there will be no further attempt.
     """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
@@ -89,21 +90,24 @@ class Run:
     Attributes:
         track, keeper: of what they are entries, and who is to be told.
         entries: as they came.
-        passed: how many of them were passed over.
+        passed: how many of them were passed over at first.
         events: the events of those behind them.
         unreadable: why the one behind them cannot be handed out, where it is to be dead-lettered; then there are no
             events.
+        ends: for each of these, how many of the entries are finished when it is, with those that were passed over
+            behind it.
     """
 
-    __slots__ = ("entries", "events", "keeper", "passed", "track", "unreadable")
+    __slots__ = ("ends", "entries", "events", "keeper", "passed", "track", "unreadable")
 
     def __init__(
         self,
-        part: Part,
+        part: Part | Run,
         entries: Entries,
         passed: int,
         events: list[Event],
         unreadable: EventsError | None,
+        ends: Sequence[int],
     ) -> None:
         self.track: Track = part.track
         self.keeper: Keeper = part.keeper
@@ -111,6 +115,30 @@ class Run:
         self.passed: int = passed
         self.events: list[Event] = events
         self.unreadable: EventsError | None = unreadable
+        self.ends: Sequence[int] = ends
+
+    def end(self, handled: int) -> int:
+        """How many of the entries are finished when so many of the events are: also the place of the next one's."""
+        return self.ends[handled - 1] if handled else self.passed
+
+    def behind(self, finished: int) -> Run:
+        """What is left of it, when so many of the entries are finished."""
+        handled = bisect_right(self.ends, finished)
+        return Run(
+            self,
+            self.entries[finished:],
+            max(0, self.passed - finished),
+            self.events[handled:],
+            None if handled else self.unreadable,
+            [end - finished for end in self.ends[handled:]],
+        )
+
+    def forget_passed(self) -> None:
+        """Keep only the IDs of entries that were passed over."""
+        kept = [[id, None] for id, _ in self.entries]
+        for place in [self.passed, *self.ends][: len(self.ends)]:
+            kept[place] = self.entries[place]
+        self.entries = kept
 
 
 class Batch(msgspec.Struct):
@@ -151,15 +179,27 @@ class Intake:
         self.inbox: Inbox = Inbox()
         self._sieve = sieve
         self._parts: deque[Part | Notice] = deque()
+        self._given_back: deque[Run] = deque()
+
+    def give_back(self, runs: Iterable[Run]) -> None:
+        """These were taken and come again, each in one piece, before what follows them."""
+        self._given_back.extendleft(reversed([run for run in runs if run.entries]))
+
+    @property
+    def at_notice(self) -> bool:
+        """Whether all that was taken has to be finished before `next_run` is called."""
+        return not self._given_back and bool(self._parts) and isinstance(self._parts[0], Notice)
 
     def next_run(self, most: int) -> Run | None:
         """The next entries, as many at most, decoded; None where nothing more has been fetched.
 
-        All entries before them have to be finished, for what stands between is told.
+        Where it is `at_notice`, all entries before have to be finished, for what stands between is told.
 
         Raises:
             StreamGap, StreamReset: what stands between, by the policy. The next call goes on behind it.
         """
+        if self._given_back:
+            return self._given_back.popleft()
         while self._parts and isinstance(notice := self._parts[0], Notice):
             notice.deliver()
             self._parts.popleft()
@@ -169,26 +209,28 @@ class Intake:
         assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
         if part.refused is None:
-            passed, events, unreadable = self._sieve.sift(part.track.stream, entries)
+            passed, events, unreadable, ends = self._sieve.sift(part.track.stream, entries)
         else:
             events = []
             passed, unreadable = self._sieve.refuse(part.track.stream, entries, part.refused)
-        looked_at = passed + len(events) + (unreadable is not None)
+            ends = [] if unreadable is None else [1]
+        looked_at = ends[-1] if ends else passed
         if looked_at == len(part.entries):
             self._parts.popleft()
         else:
             del part.entries[:looked_at]
-        return Run(part, entries[:looked_at], passed, events, unreadable)
+        return Run(part, entries[:looked_at], passed, events, unreadable, ends)
 
     @property
     def waits_since(self) -> float | None:
         """Since when there is something to be taken; None where there is nothing. 0, where some of it was taken."""
-        if self._parts:
+        if self._parts or self._given_back:
             return 0.0
         return None if self.inbox.empty() else self.inbox.since
 
     def clear(self) -> None:
         """Forget all that was fetched."""
+        self._given_back.clear()
         self._parts.clear()
         for _ in range(self.inbox.qsize()):
             item = self.inbox.get_nowait()

@@ -27,6 +27,10 @@ ANSWERS_WITHIN: Final = 0.01
 # With more unanswered writes, the next wait for answers; a thousand cover any distance.
 MOST_UNANSWERED: Final = 1000
 
+# Where handlers await, so many writes follow each other without a look at whether they still do: that look costs about
+# as much as a write, and where they do not any more, so many are stored one by one.
+UNWATCHED: Final = 15
+
 
 class Kept(Protocol):
     """A `Track`, and what of it is stored."""
@@ -99,6 +103,9 @@ class Keeping(ABC, Generic[T]):
         self._connecting = asyncio.Lock()
         self._channel: Channel | None = None
         self._unanswered = 0
+        # Whether answers are left where they are for a while, and how many writes the next answer will be for.
+        self._answers_wait = True
+        self._whispers = 0
         self._most_unanswered = max(1, MOST_UNANSWERED // len(tracks))
         self._trouble: Trouble | None = None
         self._troubled = asyncio.Event()
@@ -108,13 +115,14 @@ class Keeping(ABC, Generic[T]):
         self._settle_finished = settle
         self._pending = 0
         self._timer: asyncio.TimerHandle | None = None
-        # The tracks of each unanswered write.
-        self._asked: deque[Sequence[T]] = deque()
+        # The tracks of each write that is to be answered, and for how many writes that answer is.
+        self._asked: deque[tuple[Sequence[T], int]] = deque()
         # Whether something has to be written as soon as all answers are there.
         self._held_back = False
         # And whether the next turn of the loop is looked out for.
         self.turned: bool = policy.every_turn
         self._looking_out = False
+        self._unwatched = 0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -184,6 +192,14 @@ class Keeping(ABC, Generic[T]):
         if self.turned or self._pending >= self._policy.events:
             self.write()
 
+    def _wrote(self) -> None:
+        """Look out for the next turn of the loop. Handlers that have awaited something will do so again, mostly."""
+        if self.turned and self._unwatched:
+            self._unwatched -= 1
+        else:
+            self._unwatched = UNWATCHED
+            self.look_out()
+
     def look_out(self) -> None:
         """From now on, that the event loop has turned means that a handler has awaited something."""
         if self._policy.every_turn:
@@ -208,22 +224,27 @@ class Keeping(ABC, Generic[T]):
             return  # the answers, or the end of the trouble, lead here again
         self._pending = 0
         self._held_back = False
-        due = [track for track in self._tracks if track.due]
+        due = self._due()
         if not due:
             return
         commands = b"".join([self._command(track) for track in due])
         self._unanswered += 1
-        if self._unanswered == 1:
+        if self._answers_wait and self._unanswered == 1:
             self._channel.listen_later(ANSWERS_WITHIN)
         elif self._unanswered % ANSWERS_TOGETHER == 0:
             self._channel.listen()
-        self._asked.append(due)
+        self._asked.append((due, 1 + self._whispers))
+        self._whispers = 0
         self._channel.post(commands, len(due), self._answered)
-        self.look_out()
+        self._wrote()
+
+    def _due(self) -> list[T]:
+        """Of which tracks something is to be stored."""
+        return [track for track in self._tracks if track.due]
 
     def _answered(self, replies: list[Reply], ended: str) -> None:
-        tracks = self._asked.popleft()
-        self._unanswered -= 1
+        tracks, writes = self._asked.popleft()
+        self._unanswered -= writes
         if ended:
             self._suffer(Disconnected(ended, replies))
             return

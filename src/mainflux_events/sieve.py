@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, Literal, get_args
 
 from . import wire
@@ -57,27 +57,45 @@ class Sieve:
 
     def sift(
         self, stream: str, entries: Sequence[Sequence[Any]]
-    ) -> tuple[int, list[Event], EventsError | None]:
-        """Decode entries, up to the next that is not to be handed out.
+    ) -> tuple[int, list[Event], EventsError | None, Sequence[int]]:
+        """Decode entries, up to the next that cannot be handed out and has to be reported.
 
         Args:
             stream: the stream they are from.
             entries: IDs and fields.
 
         Returns:
-            How many entries were passed over at first, which was counted and reported; the events of those that
-            follow; or why the one that follows does not decode, where it is to be dead-lettered.
+            How many entries were passed over at first, which was counted and reported; the events behind them, or why
+            the one behind them does not decode, where it is to be dead-lettered; and for each of these, how many of
+            the entries are done with when it is: those that were not asked for and follow it are.
         """
-        passed = 0
-        for id, fields in entries:
-            try:
+        chosen = entries
+        places: Sequence[int] = range(len(entries) + 1)
+        if self._wanted is not None:
+            places = self._asked_for(entries, self._wanted)
+            chosen = [entries[place] for place in places]
+            places.append(len(entries))
+        first, events, unreadable = 0, list[Event](), None
+        try:
+            for id, fields in chosen:
                 event = self._event(stream, id, fields)
-            except EventsError as error:
-                return passed, [], error
-            if event is not None:
-                return passed, [event, *wire.decode_plain(entries[passed + 1 :], stream, self._wanted)], None
-            passed += 1
-        return passed, [], None
+                if event is not None:
+                    events = [event, *wire.decode_plain(chosen[first + 1 :], stream)]
+                    break
+                first += 1
+        except EventsError as error:
+            unreadable = error
+        behind = first + (len(events) if unreadable is None else 1)
+        self.skipped += places[behind] - behind
+        return places[first], events, unreadable, places[first + 1 : behind + 1]
+
+    def _asked_for(self, entries: Sequence[Sequence[Any]], wanted: Container[bytes]) -> list[int]:
+        """The places of the entries that are not passed over unseen."""
+        operations = enumerate(wire.operations_of(entries))
+        if self._on_unknown == "skip":
+            return [place for place, operation in operations if operation in wanted]
+        known = action_classes()
+        return [place for place, operation in operations if operation in wanted or operation not in known]
 
     def refuse(
         self, stream: str, entries: Sequence[Sequence[Any]], error: EventsError
@@ -109,9 +127,6 @@ class Sieve:
         Raises:
             EventsError: it does not decode, and there are dead letters.
         """
-        if self._wanted is not None and self._passes_over(fields):
-            self.skipped += 1
-            return None
         entry_id = id.decode()
         try:
             event = wire.decode(fields, stream, entry_id)
@@ -126,13 +141,6 @@ class Sieve:
             self._skip_unknown(stream, entry_id, fields, event.action.operation)
             return None
         return event
-
-    def _passes_over(self, fields: list[bytes]) -> bool:
-        operation = wire.operation_of(fields) or b""
-        assert self._wanted is not None
-        if operation in self._wanted:
-            return False
-        return self._on_unknown == "skip" or operation in action_classes()
 
     def _skip_unknown(self, stream: str, id: str, fields: list[bytes], operation: str) -> None:
         shown = operation[:SHOWN]

@@ -7,7 +7,7 @@ the envelope. Redis keeps entries that repeat their predecessor's names in less 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from . import values
@@ -102,6 +102,16 @@ def operation_of(entry: list[bytes]) -> bytes | None:
     return fields_of(entry).get(_OPERATION)
 
 
+def operations_of(entries: Iterable[Sequence[Any]]) -> list[bytes]:
+    """The operation of each entry, empty where it has none."""
+    return [
+        fields[1]
+        if fields[0] == _OPERATION and fields.count(_OPERATION) == 1
+        else operation_of(fields) or b""
+        for _, fields in entries
+    ]
+
+
 def fields_of(entry: list[bytes]) -> Fields:
     """Names and values in turn to a mapping. Of a name that occurs twice the last value wins."""
     parts = iter(entry)
@@ -130,15 +140,12 @@ def decode(entry: list[bytes], stream: str = "", id: str = "") -> Event:
             raise DecodeError(codec.action.operation, field, reason, stream, id) from None
 
 
-def decode_plain(
-    entries: Iterable[Sequence[Any]], stream: str, wanted: Container[bytes] | None = None
-) -> list[Event]:
+def decode_plain(entries: Iterable[Sequence[Any]], stream: str) -> list[Event]:
     """The events of entries, up to the first that has to be looked at more closely.
 
     Args:
         entries: IDs and fields, the names and values in turn.
         stream: the stream they are from.
-        wanted: the operations that are asked for; None for all that are known.
     """
     events: list[Event] = []
     text, none = bytes.decode, _NONE
@@ -151,7 +158,7 @@ def decode_plain(
             if fields[1] != operation or fields[::2] != names:
                 operation, names = operation_of(fields) or b"", fields[::2]
                 codec = codec_for(operation)
-                if codec is None or (wanted is not None and operation not in wanted):
+                if codec is None:
                     break
                 unpack, values_of = codec.unpack, codec.values_of(names)
                 if names[0] != _OPERATION or names.count(_OPERATION) > 1:

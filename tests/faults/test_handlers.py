@@ -15,7 +15,7 @@ from consuming import Recorder, take, thing
 from faults.kit import append, cursor, subscriber, things, until_stored
 from histories import STREAM
 from mainflux_events import Event, HandlerFailed, Retry, ThingRemoved
-from mainflux_events.testing import RedisServer
+from mainflux_events.testing import RedisServer, redis_server
 
 CONSUMER = Path(__file__).parent / "killed_consumer.py"
 
@@ -122,6 +122,14 @@ async def test_consumer_killed_where_handlers_await_only_the_event_in_hand_comes
 ) -> None:
     await append(client, *things(150))
     assert await handed_out_again(server, kind, "each", 100) == ["t100"]
+
+
+@pytest.mark.parametrize("last", [2, 3, 5, 40, 149])
+async def test_consumer_killed_over_tcp_only_the_event_in_hand_comes_again(last: int) -> None:
+    # The kernel holds commits back there, as long as nothing is to be read.
+    async with redis_server(tcp=True) as server, Redis.from_url(server.url) as client:
+        await append(client, *things(150))
+        assert await handed_out_again(server, "awaits_a_turn", "each", last) == [f"t{last}"]
 
 
 @pytest.mark.parametrize("last", [4, 100])

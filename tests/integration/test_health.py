@@ -162,6 +162,26 @@ async def test_a_handler_that_takes_too_long_makes_it_unhealthy_until_it_returns
     await running
 
 
+async def test_of_several_handlers_the_one_that_takes_longest_counts(server: RedisServer) -> None:
+    await append(server, "o1", "o2", "o3")
+    returns = asyncio.Event()
+    slow: list[Event] = []
+
+    async def handle(event: Event) -> None:
+        if event.action == OrgCreated("o1"):
+            slow.append(event)
+            await returns.wait()
+
+    async with Subscriber(server.url, STREAM, "s", start="earliest") as subscriber:
+        running = asyncio.create_task(subscriber.run(handle, concurrency=2))
+        await wait_until(lambda: not subscriber.health(max_stall=SHORT).healthy)
+        assert f"entry {slow[0].id} of 'health' is in hand" in subscriber.health(max_stall=SHORT).reason
+        returns.set()
+        await wait_until(lambda: subscriber.health(max_stall=SHORT).healthy)
+        assert subscriber.health(max_stall=SHORT).reason == "it waits for events"
+    await running
+
+
 async def test_a_quick_handler_after_a_long_idle_time_is_not_taken_for_a_slow_one(
     server: RedisServer,
 ) -> None:

@@ -86,7 +86,9 @@ class Collector:
         await asyncio.sleep(0)
 
     async def has(self, *expected: str) -> None:
-        await wait_until(lambda: self.handled == list(expected), what=f"{self.handled} is {expected}")
+        # On a busy machine one that closes may not come to giving its lease back, so that it has to run out.
+        what = f"{self.handled} is {expected}"
+        await wait_until(lambda: self.handled == list(expected), TTL * 2, what=what)
 
 
 # --- True -----------------------------------------------------------------------------------------------------------
@@ -533,7 +535,7 @@ async def test_a_lease_that_was_flushed_away_is_taken_again(server: RedisServer,
         await consumer.commit(event)
         assert await stored(client, "audit") == id
         assert len(seen.of("reset")) == 1
-        assert seen.of("lease_lost") == [], "it was nobody else"
+        assert {details.found for details in seen.of("lease_lost")} <= {""}, "it was nobody else"
 
 
 async def test_killed_and_restarted_on_its_data_nothing_is_handled_twice() -> None:
@@ -616,11 +618,11 @@ async def test_a_plain_one_beside_it_reads_too_and_both_are_told(server: RedisSe
         subscriber(server, hooks[0], exclusive=True) as one,
         subscriber(server, hooks[1], exclusive=False) as plain,
     ):
-        for number in range(100):
-            for consumer in (one, plain) if number % 2 else (plain, one):
-                assert thing(await anext(consumer)) == f"t{number + 1}"
-            await asyncio.sleep(0)
-        await wait_until(lambda: hooks[0].of("lease_lost") and hooks[1].of("lease_lost"))
+        for lead, hook, consumer in ((10, None, one), (20, hooks[1], plain), (30, hooks[0], one)):
+            while consumer.stats.received < lead:
+                assert thing(await anext(consumer)) == f"t{consumer.stats.received}"
+            if hook is not None:  # it has overtaken the other one
+                await wait_until(lambda hook=hook: hook.of("lease_lost"))  # type: ignore[misc]
         assert one.active
     assert {details.stopped for hook in hooks for details in hook.of("lease_lost")} == {False}
 

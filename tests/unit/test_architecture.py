@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats", "slots", "gate", "health"],
+    ["_version", "errors", "resp", "stats", "slots", "gate", "health", "turns"],
     ["events"],
     ["actions"],
     ["values"],
@@ -27,15 +27,18 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel", "tracing"],
     ["link"],
+    ["moves"],
     ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
     ["intake"],
+    ["window"],
     ["iteration", "keeping", "reader", "writer", "groups", "tenure"],
     ["commits", "pending"],
     ["acks"],
     ["standing", "service"],
     ["join", "claims", "checkup"],
+    ["stepping", "workers"],
     ["consumer"],
     ["publisher", "subscriber", "group", "redriving"],
     [""],

@@ -259,6 +259,62 @@ def test_a_refused_commit_is_due_again() -> None:
     assert expected(cursor.commit(by_text=False)) == b"1-0"
 
 
+def whispered(cursor: Cursor, *ids: str) -> None:
+    for id in ids:
+        cursor.finish(id.encode())
+        cursor.whisper()
+
+
+def test_a_commit_without_an_answer_expects_the_one_before_it_and_asks_for_silence() -> None:
+    cursor = attached()
+    sent(cursor, "2-0")
+    cursor.finish(b"3-0")
+    silence, commit = cursor.whisper().split(b"*4", 1)[0], cursor.commit(by_text=False)
+    assert b"SKIP" in silence
+    assert b"SKIP" not in commit
+    assert expected(commit) == b"3-0"
+
+
+def test_the_next_answer_is_for_all_that_had_none() -> None:
+    cursor = attached()
+    sent(cursor, "2-0")
+    assert cursor.answered(None) is None
+    whispered(cursor, "3-0", "4-0")
+    assert not cursor.due
+    assert not cursor.settled
+    sent(cursor, "5-0")
+    whispered(cursor, "6-0")
+    assert cursor.answered(None) is None
+    assert not cursor.settled
+    cursor.commit(by_text=False)
+    assert cursor.answered(None) is None
+    assert cursor.settled
+
+
+@pytest.mark.parametrize(("found", "told"), [("2-0", None), ("3-0", None), ("4-0", "4-0"), ("3-5", "3-5")])
+def test_what_is_found_after_some_that_did_nothing_is_the_last_that_did_or_somebody_elses(
+    found: str, told: str | None
+) -> None:
+    cursor = attached()
+    sent(cursor, "2-0")
+    cursor.answered(None)
+    whispered(cursor, "3-0")
+    sent(cursor, "4-0")
+    assert cursor.answered(found.encode()) == told
+    assert cursor.settled
+
+
+def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict() -> None:
+    cursor = attached()
+    whispered(cursor, "2-0", "3-0")
+    sent(cursor, "4-0")
+    assert cursor.answered(Refusal("NOSCRIPT No matching script")) is None
+    assert cursor.due
+    cursor.commit(by_text=True)
+    assert cursor.answered(b"2-0") is None
+    assert cursor.settled
+
+
 def test_a_fenced_commit_names_the_lease_and_its_token() -> None:
     cursor = Cursor("audit", "things")
     cursor.attach("1-0")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import anyio
@@ -18,9 +18,29 @@ EVENT = Event(ThingRemoved("t1"), _entry=("things", "5-1", []))
 AT_ONCE = Retry(attempts=2, initial=0)
 
 
+class DispatchOfEach(Dispatch):
+    """What handles one event after another, as what handles one."""
+
+    async def handle(self, given: Any) -> bool:
+        async def only() -> AsyncIterator[Event]:
+            yield given
+
+        given_up: list[Event] = []
+        await self.handle_each(only(), lambda: given_up.append(given))
+        return not given_up
+
+
+@pytest.fixture(autouse=True, params=[Dispatch, DispatchOfEach])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "WAY", request.param)
+
+
+WAY = Dispatch
+
+
 def dispatch(handler: Any, *hooks: Recorder, **settings: Any) -> Dispatch:
     settings = {"retry": AT_ONCE, "timeout": None, "on_failure": "skip"} | settings
-    return Dispatch(handler, observers=Observers(hooks), **settings)
+    return WAY(handler, observers=Observers(hooks), **settings)
 
 
 class Failing:

@@ -4,6 +4,8 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consuming import Recorder
 from mainflux_events import Action, ConfigError, DecodeError, OrgCreated, ThingRemoved, UnknownAction
@@ -24,8 +26,8 @@ def entry(**fields: str) -> Entry:
 
 
 def sift(sieve: Sieve, entry: Entry) -> Event | None:
-    passed, events, unreadable = sieve.sift("things", [entry])
-    assert passed + len(events) == 1
+    passed, events, unreadable, ends = sieve.sift("things", [entry])
+    assert (passed, list(ends)) in [(1, []), (0, [1])]
     assert unreadable is None
     return events[0] if events else None
 
@@ -108,13 +110,13 @@ def test_where_there_are_dead_letters_decoding_stops_at_what_does_not_decode() -
     seen = Recorder()
     sifting = Sieve([ThingRemoved, SieveCounted], "skip", Observers(seen), dead_letters=True)
     entries = [UNKNOWN, REMOVED, REMOVED, UNKNOWN, UNREADABLE, REMOVED]
-    passed, events, unreadable = sifting.sift("things", entries)
-    assert (passed, len(events), unreadable) == (1, 2, None)
-    passed, events, unreadable = sifting.sift("things", entries[3:])
-    assert (passed, events) == (1, [])
+    passed, events, unreadable, ends = sifting.sift("things", entries)
+    assert (passed, len(events), unreadable, list(ends)) == (1, 2, None, [2, 4])
+    passed, events, unreadable, ends = sifting.sift("things", [UNKNOWN, *entries[4:]])
+    assert (passed, events, list(ends)) == (1, [], [2])
     assert isinstance(unreadable, DecodeError)
     assert (unreadable.stream, unreadable.id, unreadable.field) == ("things", "5-1", "count")
-    assert (sifting.skipped, sifting.given_up) == (2, 0)
+    assert (sifting.skipped, sifting.given_up) == (3, 0)
     assert {details.operation for details in seen.of("skipped")} <= {"nobody.knows"}
 
 
@@ -140,6 +142,51 @@ def test_the_last_operation_of_an_entry_counts_for_the_filter_too() -> None:
     )
     assert sift(sieve([OrgCreated]), doubled) is None
     assert sift(sieve([ThingRemoved]), doubled) is not None
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                REMOVED,
+                UNKNOWN,
+                UNREADABLE,
+                entry(operation="org.create", id="o1"),
+                entry(id="o2", operation="org.create"),
+                entry(id="operation", operation="org.create"),
+                entry(id="t2", operation="thing.remove"),
+                (b"5-1", [b"operation", b"thing.remove", b"id", b"\xff"]),
+                (b"5-1", [b"operation", b"org.create", b"operation", b"org.create"]),
+                (b"5-1", [b"operation", b"org.create", b"operation", b"thing.remove"]),
+                (b"5-1", [b"operation", b"org.create", b"operation", b"nobody.knows"]),
+            ]
+        )
+    ),
+    st.sampled_from([None, [OrgCreated], [ThingRemoved, SieveCounted]]),
+    st.sampled_from(["skip", "yield"]),
+)
+def test_many_entries_come_to_the_same_as_each_by_itself(
+    entries: list[Entry], actions: Any, on_unknown: str
+) -> None:
+    seen, seen_singly = Recorder(), Recorder()
+    together, singly = sieve(actions, on_unknown, seen), sieve(actions, on_unknown, seen_singly)
+    found: list[Event | None] = []
+    while len(found) < len(entries):
+        passed, events, _, ends = together.sift("things", entries[len(found) :])
+        found += [None] * passed
+        for event, begins, end in zip(events, [passed, *ends], ends, strict=False):
+            found += [event, *[None] * (end - begins - 1)]
+    assert found == [sift(singly, entry) for entry in entries]
+    assert (together.skipped, together.given_up) == (singly.skipped, singly.given_up)
+    assert seen.seen == seen_singly.seen
+
+
+def test_what_was_not_asked_for_is_passed_over_together_with_what_was() -> None:
+    sifting = sieve([OrgCreated])
+    created = entry(operation="org.create", id="o1")
+    passed, events, _, ends = sifting.sift("things", [REMOVED, created, REMOVED, REMOVED, created, REMOVED])
+    assert (passed, [event.action for event in events], list(ends)) == (1, [OrgCreated("o1")] * 2, [4, 6])
+    assert sifting.skipped == 4
 
 
 @pytest.mark.parametrize("actions", [[Action], [UnknownAction], [int], ["thing.remove"], ThingRemoved, 5])

@@ -1,0 +1,347 @@
+"""Handlers that work at the same time, or on several events at once: `run` with `concurrency` or `batch`.
+
+The task that called `run` takes entries into the window; each worker handles one event after another, or one batch
+after another, for as long as there is one. Where there is nothing to do, there are no workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from operator import itemgetter
+from time import monotonic
+from typing import Any, Final, TypeAlias
+
+from .dispatch import Dispatch
+from .errors import ConfigError
+from .events import Event
+from .gate import Gate
+from .intake import Intake, Run
+from .policies import positive, whole
+from .turns import TURN_EVENTS, TURN_SECONDS, Turns
+from .window import Key, Slot, Window, key_of
+
+# The window, in calls of the handler that there may be at once: the more, the longer the others go on beside a key
+# that is slow, and the more comes again after a crash.
+WINDOW: Final = 8
+
+
+# Has the entry of an event dead-lettered: its run and its place there, why, how often its handler was called, and
+# whether all before it is finished. Gives whether it was; None where it could not be.
+Bury: TypeAlias = "Callable[[Run, int, BaseException, int, bool], Awaitable[bool | None]]"
+
+
+class Unburied(Exception):
+    """The entry of an event could not be dead-lettered: the subscriber closes, or may pass nothing any more."""
+
+
+class Workers:
+    """What one `run` has at work at the same time.
+
+    Args:
+        intake: where events come from.
+        gate: until when they may be handed out.
+        dispatch: what calls the handler.
+        look_out: has what is finished in this turn of the event loop stored together.
+        bury: has the entry of an event dead-lettered.
+        concurrency: how many calls there may be at once.
+        key: what events have in common that have to be handled in order; None for the ID of the action.
+        batch: how many events a call may have; with more than one it gets a list.
+        max_wait: seconds that a batch which is not full waits for more.
+
+    Attributes:
+        finished: how many events are done with.
+        given_up: how many of them were given up.
+
+    Raises:
+        ConfigError: an argument that cannot work.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        gate: Gate,
+        dispatch: Dispatch,
+        look_out: Callable[[], None],
+        bury: Bury,
+        *,
+        concurrency: int,
+        key: Key | None,
+        batch: int,
+        max_wait: float,
+    ) -> None:
+        whole("concurrency", concurrency)
+        whole("batch", batch)
+        positive("max_wait", max_wait, zero=True)
+        if key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+            raise ConfigError(f"key: a plain function of an event is wanted, not {key!r}")
+        self._intake = intake
+        self._gate = gate
+        self._dispatch = dispatch
+        self._look_out = look_out
+        self._bury = bury
+        self._concurrency = concurrency
+        # Where one handler works at a time, all are in order, whatever their keys.
+        self._key: Key | None = (key or key_of) if concurrency > 1 else None
+        self._batch = batch
+        self._max_wait = max_wait
+        self._size = WINDOW * concurrency * batch
+        self._window = Window(self._size)
+        self._wanted = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+        # Tasks, those of them that have not begun, calls of the handler, those of them that are none of the window's.
+        self._working = self._starting = self._calls = self._strange = 0
+        # When each call began, and with which event, or the first of a batch.
+        self._began: dict[Slot, tuple[float, Event]] = {}
+        # Nothing is begun any more; nor does it count; or what is there is to be handled, and nothing follows.
+        self._stopped = self._closed = self._draining = False
+        self._error: Exception | None = None
+        # A batch need not be full any more, or will not from a time on.
+        self._overdue = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._turns = Turns()
+        self.finished: int = 0
+        self.given_up: int = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more to it than one event after another."""
+        return self._concurrency > 1 or self._batch > 1
+
+    @property
+    def in_hand(self) -> int:
+        """How many events are being handled."""
+        return self._window.in_flight
+
+    @property
+    def oldest_call(self) -> tuple[float, Event] | None:
+        """When the oldest call of the handler began, and with which event; None where there is none."""
+        return min(list(self._began.values()), key=itemgetter(0), default=None)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are events in the window."""
+        return self._window.unfinished
+
+    async def run(self) -> None:
+        """Handle events until the end.
+
+        Raises:
+            HandlerFailed, DeadLetterLimitReached: as the dispatch says. Other calls are cancelled.
+            Exception: what no further attempt can mend, when everything before it is handled.
+        """
+        failed: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._feed()
+                self._draining = True
+                self._engage()
+        except BaseExceptionGroup as group:
+            # Of several handlers that failed at the same time, each was reported.
+            failed = group.exceptions[0]
+        finally:
+            self._disarm()
+        if failed := failed or self._error:
+            raise failed
+
+    def stop(self) -> None:
+        """Begin nothing more; what is being handled goes on to its end, and does not count as handled."""
+        self._stopped = self._closed = True
+        self._wanted.set()
+
+    def abandon(self) -> None:
+        """Forget all events: they come again. What is being handled of them is waited for before that."""
+        self._window = Window(self._size)
+        self._strange = self._calls
+        self._disarm()
+
+    def rest(self) -> list[Run]:
+        """What is not finished, and what is behind it."""
+        return self._window.rest()
+
+    # --- in ---
+
+    async def _feed(self) -> None:
+        """Take entries into the window while they are wanted."""
+        turn_due = 0.0
+        try:
+            while await self._may_begin():
+                if not self._wants_more:
+                    self._wanted.clear()
+                    self._engage()
+                    await self._wanted.wait()
+                elif monotonic() >= turn_due:
+                    await asyncio.sleep(0)
+                    self._look_out()
+                    turn_due = monotonic() + TURN_SECONDS
+                elif run := self._intake.next_run(min(TURN_EVENTS, self._window.room)):
+                    self._add(run)
+                elif not await self._intake.refill():
+                    break
+        except Exception as error:
+            self._error = error  # to be raised where it stands among the events
+        except BaseException:
+            self._stopped = True
+            raise
+
+    async def _may_begin(self) -> bool:
+        """Wait until events may be handed out. Gives whether they will be."""
+        try:
+            while monotonic() >= self._gate.until and not self._stopped:
+                await self._gate.news()
+        except Exception as error:  # they never will be
+            self._error = error
+            self._stopped = True
+            self._wanted.set()
+        return not self._stopped
+
+    @property
+    def _wants_more(self) -> bool:
+        if self._intake.at_notice:
+            return not self._window.unfinished and not self._strange
+        few = self._window.available < self._concurrency * self._batch
+        return few and self._window.room > 0 and not self._strange
+
+    def _add(self, run: Run) -> None:
+        if run.passed:
+            run.keeper.begin()
+        for slot in self._window.add(run):
+            if run.unreadable is not None:
+                self._spawn(self._refuse(slot, run.unreadable))
+            elif self._key is None:
+                self._window.queue_in_turn(slot)
+            else:
+                try:
+                    self._window.queue(slot, self._key(slot.event))
+                except Exception as error:  # of the key's function, or a key that cannot be hashed
+                    self._spawn(self._refuse(slot, error))
+        self._engage()
+
+    async def _refuse(self, slot: Slot, error: Exception) -> None:
+        """Give up what cannot be handled."""
+        slot.run.keeper.begin()
+        with suppress(Unburied):
+            if slot.run.unreadable is not None:
+                await self._bury_slot(slot, error, getattr(error, "deliveries", 0))
+            elif not await self._dispatch.give_up(slot.event, error) and not self._closed:
+                self._finish([slot], done=False)
+        self._engage()
+
+    # --- out ---
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(self._watched(work), name="mainflux_events handler")
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Where one fails, nothing is begun any more: the others may not have heard of it yet."""
+        try:
+            await work
+        except BaseException:
+            self._stopped = True
+            raise
+
+    def _engage(self) -> None:
+        """Have as many workers as there is work for, and more taken into the window where there is little left."""
+        while self._working < self._concurrency and self._worth(
+            self._window.available - self._starting * self._batch
+        ):
+            self._working += 1
+            self._starting += 1
+            self._spawn(self._work())
+        if self._batch > 1 and self._window.available and not self._overdue and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._max_wait, self._fall_due)
+        if not self._wanted.is_set() and self._wants_more:
+            self._wanted.set()
+
+    def _worth(self, events: int) -> bool:
+        """Whether so many events are worth a call: a full batch, or all that can be had."""
+        if self._stopped or events <= 0:
+            return False
+        if events >= self._batch or self._overdue or self._draining:
+            return True
+        return self._window.room <= 0 or self._intake.at_notice
+
+    def _fall_due(self) -> None:
+        self._disarm()
+        self._overdue = True
+        self._engage()
+
+    def _disarm(self) -> None:
+        self._overdue = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _work(self) -> None:
+        """Handle one event or batch after another, for as long as there is one."""
+        self._starting -= 1
+        turn = self._turns.count
+        try:
+            while True:
+                if turn == self._turns.count:
+                    await self._turns.give()
+                if (self._stopped or monotonic() >= self._gate.until) and not await self._may_begin():
+                    return
+                turn = self._turns.count
+                slots = self._take()
+                self._engage()
+                if not slots:
+                    return
+                await self._handle(slots)
+        finally:
+            self._working -= 1
+
+    def _take(self) -> list[Slot]:
+        """The next events to be handled by one call."""
+        if not self._worth(self._window.available):
+            return []
+        self._disarm()
+        return self._window.take(self._batch)
+
+    async def _handle(self, slots: list[Slot]) -> None:
+        self._calls += 1
+        first = slots[0].event
+        self._began[slots[0]] = monotonic(), first
+        for slot in slots:
+            slot.run.keeper.begin()
+        given = slots[0].event if self._batch == 1 else [slot.event for slot in slots]
+        try:
+            done = await self._dispatch.handle(given)
+        except Unburied:
+            return
+        finally:
+            self._calls -= 1
+            del self._began[slots[0]]
+            if slots[0].window is not self._window:
+                self._strange -= 1
+        if done is not None and not self._closed and slots[0].window is self._window:
+            self._finish(slots, done)
+            self._window.release(slots)
+
+    def _finish(self, slots: list[Slot], done: bool) -> None:
+        if self._turns.finished() and self._concurrency > 1:
+            self._look_out()
+        finished = self._window.finish(slots)
+        self.finished += finished
+        if not done:
+            self.given_up += finished
+
+    async def bury(self, event: Event, error: BaseException, attempts: int) -> None:
+        """Have the entry of an event dead-lettered, and finish it.
+
+        Raises:
+            Unburied: it could not be.
+        """
+        slot = self._window.slot_of(event)
+        if slot is None:
+            raise Unburied
+        await self._bury_slot(slot, error, attempts)
+
+    async def _bury_slot(self, slot: Slot, error: BaseException, attempts: int) -> None:
+        first = slot.window.is_first(slot)
+        buried = await self._bury(slot.run, slot.place, error, attempts, first)
+        if buried is None or slot.window is not self._window:
+            raise Unburied
+        self._finish([slot], buried)
