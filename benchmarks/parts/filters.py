@@ -47,7 +47,6 @@ async def run(bench: Bench, record: Record) -> None:
             "consume, entries passed by one class of ten over all",
             speeds["one"].rates,
             speeds["all"].rates,
-            bar=1.2,
         )
     )
 

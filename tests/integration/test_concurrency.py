@@ -294,7 +294,7 @@ async def test_what_is_finished_in_one_turn_of_the_event_loop_shares_a_commit(
         before = await commits(client)
         gates.release()
         await until_stored(client, ids[-1])
-        assert await commits(client) - before <= 2
+        assert await commits(client) - before <= 5, "of a hundred"
 
 
 async def test_with_every_what_is_finished_late_is_stored_after_so_many_seconds(
