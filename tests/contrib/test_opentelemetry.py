@@ -329,6 +329,24 @@ async def test_a_handler_works_in_a_span_that_is_linked_to_the_event_and_its_chi
     assert telemetry.metric(messaging_metrics.MESSAGING_PROCESS_DURATION)[0][1].count == 1
 
 
+async def test_a_batch_is_handled_in_one_span_that_is_linked_to_each_of_its_events(
+    telemetry: Telemetry, server: RedisServer
+) -> None:
+    async with Publisher(server.url, STREAM, hooks=telemetry.hooks) as publisher:
+        await publisher.publish(OrgCreated("o1"))
+        await publisher.publish(OrgCreated("o2"))
+    batches: list[list[Event]] = []
+    async with Subscriber(server.url, STREAM, "s", start="earliest", hooks=telemetry.hooks) as subscriber:
+        running = asyncio.create_task(subscriber.run(batches.append, batch=2))
+        await wait_until(lambda: batches)
+    await running
+    [processed] = telemetry.spans("process")
+    assert links_of(processed) == [id_of(span) for span in telemetry.spans("create")]
+    assert (processed.parent, len(batches[0])) == (None, 2)
+    [(_, point)] = telemetry.metric("messaging.client.consumed.messages")
+    assert point.value == 2
+
+
 async def test_in_another_span_the_handlers_span_is_that_ones_child_and_linked_to_the_event(
     telemetry: Telemetry, server: RedisServer
 ) -> None:

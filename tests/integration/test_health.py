@@ -182,6 +182,25 @@ async def test_of_several_handlers_the_one_that_takes_longest_counts(server: Red
     await running
 
 
+async def test_between_the_calls_of_several_handlers_somebody_still_asks_for_events(
+    server: RedisServer,
+) -> None:
+    await append(server, *(f"o{number}" for number in range(200)))
+    subscriber = Subscriber(server.url, STREAM, "s", start="earliest")
+    reasons: list[str] = []
+    handled: list[Event] = []
+
+    def key(event: Event) -> str:  # of which there is none in hand yet at first, and more behind it
+        reasons.append(subscriber.health(max_stall=1e-9).reason)
+        return event.id
+
+    async with subscriber:
+        running = asyncio.create_task(subscriber.run(handled.append, concurrency=2, key=key))
+        await wait_until(lambda: len(handled) == 200)
+    await running
+    assert [reason for reason in reasons if "nobody asks" in reason] == []
+
+
 async def test_a_quick_handler_after_a_long_idle_time_is_not_taken_for_a_slow_one(
     server: RedisServer,
 ) -> None:

@@ -45,6 +45,14 @@ def test_what_travels_stands_behind_the_events_own_fields_in_every_form(heads: H
     assert heads.count(packed) == len(found)
 
 
+def test_more_is_put_behind_what_is_there_where_the_head_grows_with_the_number() -> None:
+    heads = Append("things", None)
+    few = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+    packed = heads.with_more(wire.pack_raw(few, heads), [b"traceparent", b"x"])
+    assert len(heads[6]) < len(heads[8])
+    assert packed == wire.pack_raw([*few, (b"traceparent", b"x")], heads)
+
+
 def test_what_travels_takes_no_part_in_the_event_and_is_in_its_raw_fields() -> None:
     heads = Append("things", None)
     packed = encoder("things", Observers(Carrying(traceparent=TRACEPARENT)))(EVENT, heads)
