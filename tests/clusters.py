@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from faults.proxy import proxy_to
 from mainflux_events.testing import RedisServer, find_redis_server, redis_server
-from support import wait_until
+from support import nobody_listens, wait_until
 
 SLOTS = 16384
 
@@ -59,6 +60,27 @@ async def sentinel(master: RedisServer, directory: Path, name: str = "events") -
         for option, value in (("down-after-milliseconds", 200), ("failover-timeout", 2000)):
             await server.command("SENTINEL", "SET", name, option, value)
         yield server
+
+
+@contextlib.asynccontextmanager
+async def sentinels(
+    master: RedisServer, directory: Path, count: int = 3, name: str = "events"
+) -> AsyncIterator[list[RedisServer]]:
+    """Sentinels that watch a master together, a majority of which decides. Entered when they know of each other."""
+    script = directory / "sentinels"
+    script.write_text(f'#!/bin/sh\nexec {find_redis_server()} "$@" --sentinel\n')
+    script.chmod(0o755)
+    members = [(nobody_listens(), secrets.token_hex(20)) for _ in range(count)]
+    async with contextlib.AsyncExitStack() as stack:
+        watchers = []
+        for port, id in members:
+            # What they would tell each other within some seconds.
+            others = [f"known-sentinel {name} 127.0.0.1 {other} {its}" for other, its in members if its != id]
+            watch = f"monitor {name} {master.host} {master.port} {count // 2 + 1}"
+            patience = [f"down-after-milliseconds {name} 200", f"failover-timeout {name} 2000"]
+            config = {"sentinel": [f"myid {id}", watch, *patience, *others]}
+            watchers.append(await stack.enter_async_context(redis_server(script, port=port, config=config)))
+        yield watchers
 
 
 @contextlib.asynccontextmanager

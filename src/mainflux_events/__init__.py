@@ -21,6 +21,7 @@ from .cursor import Lag
 from .deadletters import DeadLetter
 from .errors import (
     AccessRefused,
+    AlreadyHandled,
     BufferFull,
     ConfigError,
     CursorCorrupt,
@@ -50,6 +51,7 @@ from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
 from .redriving import Redriven, redrive
 from .stats import PublisherStats, SubscriberStats
+from .stores import CursorStore, Move
 from .subscriber import Subscriber
 
 __all__ = [
@@ -57,11 +59,13 @@ __all__ = [
     "THINGS_STREAM",
     "AccessRefused",
     "Action",
+    "AlreadyHandled",
     "Backoff",
     "BufferFull",
     "Commit",
     "ConfigError",
     "CursorCorrupt",
+    "CursorStore",
     "DeadLetter",
     "DeadLetterLimit",
     "DeadLetterLimitReached",
@@ -81,6 +85,7 @@ __all__ = [
     "Identity",
     "Lag",
     "LeaseLost",
+    "Move",
     "NotStarted",
     "OrgCreated",
     "OrgRemoved",

@@ -9,23 +9,23 @@ from typing import Any, Final
 from .deadletters import Step
 from .hooks import CursorNotSavedDetails, logger
 from .intake import Entries
-from .keeping import Keeping
 from .link import Channel, Disconnected, Link, Reply
 from .pending import Share
 from .policies import Commit
+from .posting import Posting
 from .refusals import Refusal
 
 # While so many are handled and cannot be acknowledged, nothing more is read.
 MOST_UNACKNOWLEDGED: Final = 10_000
 
 
-class Acknowledger(Keeping[Share]):
+class Acknowledger(Posting[Share]):
     """Acknowledges what is handled of the streams of one server, by the policy.
 
     Args:
         link: where to connect to.
         shares: what is held of the streams.
-        policy, settle, settings: as of `Keeping`.
+        policy, settle, settings: as of `Posting`.
 
     Attributes:
         freed: set when another entry that has to be handed out alone may be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from .cursor import Cursor, Lag, Start, resolve_start, stored_cursor
 from .errors import ConfigError, EventsError
@@ -13,8 +14,57 @@ from .refusals import Refusal, refuse_access
 from .resp import command
 
 
+class Storing(Protocol):
+    """Where cursors are stored. What the methods raise, `attach` does."""
+
+    async def load(self, cursors: Sequence[Cursor]) -> list[str | None]:
+        """The stored cursors, None where there is none."""
+        ...
+
+    async def first(self, cursor: Cursor, id: str) -> str | None:
+        """Store the first cursor. Where another subscriber of this name was quicker, gives what that has stored."""
+        ...
+
+    async def check(self, cursor: Cursor, id: str) -> None:
+        """See whether it could be stored, by storing again what is."""
+
+
+class InRedis:
+    """Cursors in Redis.
+
+    Args:
+        channel: a connection to their server.
+        where: the server, for messages.
+    """
+
+    def __init__(self, channel: Channel, where: str) -> None:
+        self._channel = channel
+        self._where = where
+
+    async def load(self, cursors: Sequence[Cursor]) -> list[str | None]:
+        """The stored cursors, None where there is none."""
+        asked = b"".join(command("GET", cursor.key) for cursor in cursors)
+        replies = await self._channel.exchange(asked, len(cursors))
+        for cursor, reply in zip(cursors, replies, strict=True):
+            _refuse_access(reply, self._where, f"GET on {cursor.key!r}")
+        return [stored_cursor(cursor.key, reply) for cursor, reply in zip(cursors, replies, strict=True)]
+
+    async def first(self, cursor: Cursor, id: str) -> str | None:
+        """Store the first cursor. Where another subscriber of this name was quicker, gives what that has stored."""
+        [reply] = await self._channel.exchange(cursor.first_commit(id), 1)
+        _refuse_access(reply, self._where, _storing(cursor))
+        if isinstance(reply, Refusal):
+            raise reply
+        return stored_cursor(cursor.key, reply)
+
+    async def check(self, cursor: Cursor, id: str) -> None:
+        """See whether it could be stored, by storing again what is."""
+        [again] = await self._channel.exchange(cursor.same_commit(id), 1)
+        _refuse_access(again, self._where, _storing(cursor))
+
+
 async def attach(
-    places: Sequence[Place], start: Start, reading: Channel, storing: Channel, where: str
+    places: Sequence[Place], start: Start, reading: Channel, storing: Storing, where: str
 ) -> None:
     """Find out where to begin to read each stream, where that is not known yet.
 
@@ -22,7 +72,7 @@ async def attach(
         places: those of streams of one server.
         start: where to begin where no cursor is stored.
         reading: a connection to the server of the streams.
-        storing: a connection to the server of the cursors.
+        storing: where the cursors are.
         where: the server, for messages.
 
     Raises:
@@ -33,35 +83,26 @@ async def attach(
     places = [place for place in places if not place.id]
     cursors = [place.cursor for place in places]
     extents = await _extents(cursors, reading, where)
-    stored = await _stored(cursors, storing, where)
+    stored = await storing.load(cursors)
     for place, cursor, extent, found in zip(places, cursors, extents, stored, strict=True):
         id = found
         if id is None:
             begins = resolve_start(start, extent.last_id, datetime.now(UTC))
-            id = await _store_first(cursor, begins, storing, where)
+            id = await storing.first(cursor, begins)
             if id is None:
                 cursor.attach(begins)
                 place.begin(begins, extent)
                 continue
         else:
-            [again] = await storing.exchange(cursor.same_commit(id), 1)
-            _refuse_access(again, where, _storing(cursor))
+            await storing.check(cursor, id)
         cursor.attach(id)
         place.resume(id)
 
 
-async def look(cursors: Sequence[Cursor], reading: Channel, storing: Channel, where: str) -> None:
+async def look(cursors: Sequence[Cursor], reading: Channel, storing: Storing, where: str) -> None:
     """For those who do not read yet: whether they could. Nothing is changed. Raises what `attach` does."""
     await _extents(cursors, reading, where)
-    await _stored(cursors, storing, where)
-
-
-async def _stored(cursors: Sequence[Cursor], storing: Channel, where: str) -> list[str | None]:
-    """The stored cursors, None where there is none."""
-    replies = await storing.exchange(b"".join(command("GET", cursor.key) for cursor in cursors), len(cursors))
-    for cursor, reply in zip(cursors, replies, strict=True):
-        _refuse_access(reply, where, f"GET on {cursor.key!r}")
-    return [stored_cursor(cursor.key, reply) for cursor, reply in zip(cursors, replies, strict=True)]
+    await storing.load(cursors)
 
 
 async def ask_lag(place: Place, link: Link, patience: float) -> Lag:
@@ -97,15 +138,6 @@ async def _extents(cursors: Sequence[Cursor], reading: Channel, where: str) -> l
             raise read
         extents.append(Extent.of(info))
     return extents
-
-
-async def _store_first(cursor: Cursor, id: str, storing: Channel, where: str) -> str | None:
-    """Store the first cursor. Where another subscriber of this name was quicker, gives what that has stored."""
-    [reply] = await storing.exchange(cursor.first_commit(id), 1)
-    _refuse_access(reply, where, _storing(cursor))
-    if isinstance(reply, Refusal):
-        raise reply
-    return stored_cursor(cursor.key, reply)
 
 
 def _storing(cursor: Cursor) -> str:

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from .attach import InRedis
 from .cursor import Cursor, stored_cursor
 from .deadletters import Step
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
 from .intake import Entries, Fenced
-from .keeping import Keeping
 from .link import Channel, Link, Reply
 from .moves import ANSWER_ALL
 from .policies import Commit
+from .posting import Posting
 from .refusals import Refusal
 from .resp import command
 
@@ -24,13 +25,13 @@ ANSWER_EVERY: Final = 0.01
 WHISPERS: Final = 500
 
 
-class Committer(Keeping[Cursor]):
+class Committer(Posting[Cursor]):
     """Stores the cursors of the streams of one server, by the policy.
 
     Args:
         link: where to connect to.
         cursors: what is stored.
-        policy, settle, settings: as of `Keeping`.
+        policy, settle, settings: as of `Posting`.
         fenced: told that a commit was refused for want of the lease.
     """
 
@@ -92,6 +93,10 @@ class Committer(Keeping[Cursor]):
         if self._answer_due is not None:
             self._answer_due.cancel()
         await super().disconnect()
+
+    async def storing(self) -> InRedis:
+        """Where the cursors are. Raises what `channel` does."""
+        return InRedis(await self.channel(), self._line.where)
 
     def _finish(self, track: Cursor, entries: Entries) -> None:
         track.finish(entries[-1][0], len(entries))

@@ -95,6 +95,7 @@ class Consumer(Stepper):
             bury=None if self._writer is None else self._bury_event,
             gate=self._gate,
         )
+        self._check_run(concurrency)
         workers = Workers(
             self._intake,
             self._gate,
@@ -111,6 +112,9 @@ class Consumer(Stepper):
                 await self._handle_all(dispatch, workers, task_status)
         else:
             await self._handle_all(dispatch, workers, task_status)
+
+    def _check_run(self, concurrency: int) -> None:
+        """Raise ConfigError where there cannot be so many calls at once."""
 
     async def _handle_all(self, dispatch: Dispatch, workers: Workers, task_status: TaskStatus[Self]) -> None:
         events = self._consume()

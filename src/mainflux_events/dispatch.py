@@ -8,7 +8,7 @@ from inspect import isasyncgenfunction, isawaitable
 from types import CoroutineType
 from typing import Any, Literal, TypeAlias
 
-from .errors import ConfigError, HandlerFailed
+from .errors import AlreadyHandled, ConfigError, HandlerFailed, LeaseLost
 from .events import Event
 from .gate import Gate
 from .hooks import HandlerFailedDetails, Observers, logger
@@ -77,7 +77,7 @@ class Dispatch:
             give_up: told of each that is given up, before the next one is asked for.
 
         Raises:
-            HandlerFailed, DeadLetterLimitReached: as `handle`.
+            HandlerFailed, DeadLetterLimitReached, LeaseLost: as `handle`.
         """
         handler: Any = self._handler
         timeout = self._timeout
@@ -115,6 +115,7 @@ class Dispatch:
         Raises:
             HandlerFailed: no attempt handled it, and `on_failure="raise"`.
             DeadLetterLimitReached: nor may it be dead-lettered.
+            LeaseLost: somebody else has moved the cursor.
         """
         turn = self._gate.turn
         error = await self._call(given)
@@ -128,6 +129,11 @@ class Dispatch:
         waits = Waits(retry.initial, retry.maximum)
         attempt = 1
         while error is not None:
+            if isinstance(error, AlreadyHandled):
+                logger.warning("already_handled: %s", error)
+                break
+            if isinstance(error, LeaseLost):
+                raise error  # this subscriber may not go on
             if attempt == retry.attempts or not retry.covers(error):
                 return await self.give_up(given, error, attempt)
             self._report(given, attempt, error, final=False)

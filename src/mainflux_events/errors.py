@@ -13,7 +13,8 @@
     ├── AccessRefused                        the server refuses the password or the rights
     ├── CursorCorrupt                        the stored cursor is not the ID of an entry
     ├── SubscriberBusy                       exclusive=True, and the name is being read already
-    ├── LeaseLost                            exclusive, and another subscriber of the name reads now
+    ├── LeaseLost                            another subscriber of the name reads now, and this one may not
+    ├── AlreadyHandled                       a transaction of this event was committed before
     ├── StreamGap                            on_gap="raise": entries were removed before they were read
     ├── StreamReset                          on_gap="raise": the stream was deleted, recreated or restored
     ├── DeliveredTooOften                    why an entry of a group is not handed out any more; reported, not raised
@@ -290,17 +291,37 @@ class LeaseLost(EventsError):
 
     Attributes:
         name: the subscriber's.
+        reason: what has happened.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, reason: str = "it did not renew its lease in time") -> None:
+        super().__init__(name, reason)
         self.name = name
+        self.reason = reason
 
     def __str__(self) -> str:
         return (
-            f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: it "
-            'did not renew its lease in time; make another one, or use exclusive="standby" to wait for a turn'
+            f"another subscriber of the name {self.name!r} reads now, and nothing more can be stored by this one: "
+            f'{self.reason}; make another one, or use exclusive="standby" to wait for a turn'
         )
+
+
+class AlreadyHandled(EventsError):
+    """A transaction that moved the cursor to this event was committed before: what was done in it is done.
+
+    That was not known, as when the connection ended before the answer came. `run` takes the event for handled.
+
+    Attributes:
+        stream, id: the entry's.
+    """
+
+    def __init__(self, stream: str, id: str) -> None:
+        super().__init__(stream, id)
+        self.stream = stream
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"entry {self.id} of {self.stream!r} was handled in a transaction that is committed: go on to the next"
 
 
 class DeliveredTooOften(EventsError):

@@ -18,23 +18,26 @@ class Gate:
     def __init__(self) -> None:
         self.until: float = math.inf
         self.turn: int = 0
+        self._opened = math.inf
+        self._barred = False
         self._error: Exception | None = None
         self._news = asyncio.Event()
 
     def open(self, until: float) -> None:
-        """It is open until this moment."""
-        self.until = until
+        """It is open until this moment, unless it is barred."""
+        self._opened = until
+        self.until = 0.0 if self._barred else until
         self._news.set()
 
-    def close(self) -> None:
-        """It is closed."""
-        self.until = 0.0
+    def bar(self, barred: bool) -> None:
+        """It is closed, whoever opens it, until it is not barred any more."""
+        self._barred = barred
+        self.open(self._opened)
 
     def fail(self, error: Exception) -> None:
         """It stays closed, for this reason."""
         self._error = error
-        self.close()
-        self.wake()
+        self.bar(True)
 
     def end_turn(self) -> None:
         """What was handed out is not to be handled any further."""

@@ -53,8 +53,10 @@ class Keeper(Protocol):
     def finished(self, track: Any, entries: Entries) -> None:
         """These are handled or passed over."""
 
-    async def passing(self, track: Any, id: bytes) -> Step:
-        """What has an entry passed, to be done with its dead letter. Waits until all that is finished is stored.
+    async def passing(self, track: Any, id: bytes) -> Step | None:
+        """What has an entry passed, to be done with its dead letter; None where that cannot be one step.
+
+        Waits until all that is finished is stored.
 
         Raises:
             Fenced: nothing can be stored any more.

@@ -1,35 +1,17 @@
-"""The connection over which is stored what is handled, and when that is done.
-
-It is written without waiting for the answers: storing that waited behind a blocked read, or for the last answer, would
-set the pace of the handlers.
-"""
+"""When what is handled is stored: by the policy, at turns of the event loop, and at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from .health import Condition
 from .hooks import Observers
 from .intake import Entries
-from .line import TROUBLE, Line, Trouble
-from .link import Channel, Disconnected, Link, Reply
-from .policies import Backoff, Commit
-
-# Nobody waits for these answers, so they are read together: when so many are due, or after so long (in seconds).
-ANSWERS_TOGETHER: Final = 128
-ANSWERS_WITHIN: Final = 0.01
-
-# With more unanswered writes, the next wait for answers; a thousand cover any distance.
-MOST_UNANSWERED: Final = 1000
-
-# Where handlers await, so many writes follow each other without a look at whether they still do: that look costs about
-# as much as a write, and where they do not any more, so many are stored one by one.
-UNWATCHED: Final = 15
+from .policies import Commit
 
 
 class Kept(Protocol):
@@ -58,16 +40,17 @@ class Kept(Protocol):
 
 T = TypeVar("T", bound=Kept)
 
+# Where handlers await, so many writes follow each other without a look at whether they still do: that look costs about
+# as much as a write, and where they do not any more, so many are stored one by one.
+UNWATCHED: Final = 15
+
 
 class Keeping(ABC, Generic[T]):
-    """Stores how far the streams of one server are handled, by the policy. A `Keeper`.
+    """Stores how far some streams are handled, by the policy. A `Keeper`.
 
     Args:
-        link: where to connect to.
         tracks: the streams.
         policy: when.
-        backoff: the waits between attempts.
-        patience: seconds that the server may be silent while an answer is due.
         observers: who is told.
         settle: has what is handled so far passed to `finished`; gives whether there is more to come of it.
 
@@ -77,86 +60,40 @@ class Keeping(ABC, Generic[T]):
     """
 
     def __init__(
-        self,
-        link: Link,
-        tracks: Sequence[T],
-        policy: Commit,
-        settle: Callable[[], bool],
-        *,
-        backoff: Backoff,
-        patience: float,
-        observers: Observers,
+        self, tracks: Sequence[T], policy: Commit, settle: Callable[[], bool], observers: Observers
     ) -> None:
         self._tracks = tracks
         self._policy = policy
         self._observers = observers
-        self._line = Line(
-            link,
-            tracks[0].key,
-            stream=",".join(track.stream for track in tracks),
-            what="commit",
-            backoff=backoff,
-            patience=patience,
-            observers=observers,
-            prepare=self._prepare,
-        )
-        self._connecting = asyncio.Lock()
-        self._channel: Channel | None = None
-        self._unanswered = 0
-        # Whether answers are left where they are for a while, and how many writes the next answer will be for.
-        self._answers_wait = True
-        self._whispers = 0
-        self._most_unanswered = max(1, MOST_UNANSWERED // len(tracks))
-        self._trouble: Trouble | None = None
-        self._troubled = asyncio.Event()
-        self._recovered = asyncio.Event()
         self._settled = asyncio.Event()
         self._over = False
         self._settle_finished = settle
         self._pending = 0
         self._timer: asyncio.TimerHandle | None = None
-        # The tracks of each write that is to be answered, and for how many writes that answer is.
-        self._asked: deque[tuple[Sequence[T], int]] = deque()
-        # Whether something has to be written as soon as all answers are there.
-        self._held_back = False
-        # And whether the next turn of the loop is looked out for.
         self.turned: bool = policy.every_turn
+        # Whether the next turn of the loop is looked out for.
         self._looking_out = False
         self._unwatched = 0
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def condition(self) -> Condition | None:
-        """How the connection does; None where all that is handled is stored."""
-        return None if all(track.settled for track in self._tracks) else self._line.condition
-
-    async def channel(self) -> Channel:
-        """The connection, for what else is to be asked of this server. Raises what `Line.channel` does."""
-        async with self._connecting:
-            self._channel = await self._line.channel()
-            return self._channel
-
-    # --- what ---
+    # --- what, and how ---
 
     @abstractmethod
     def _finish(self, track: T, entries: Entries) -> None:
         """These are handled or passed over."""
 
     @abstractmethod
-    def _command(self, track: T) -> bytes:
-        """The command that stores what is handled of a track."""
+    def write(self) -> None:
+        """Store what is finished, without waiting for the answer."""
 
     @abstractmethod
-    def _take(self, track: T, reply: Reply) -> None:
-        """The reply to the oldest unanswered command of a track."""
+    async def run(self) -> None:
+        """Do what that leaves to be done in the background, until cancelled."""
 
+    @property
     @abstractmethod
-    async def _prepare(self, channel: Channel) -> None:
-        """On a new connection, see what became of what was not answered on the last one."""
-
-    @abstractmethod
-    def _report_not_saved(self) -> None:
-        """What is handled cannot be stored at the moment."""
+    def condition(self) -> Condition | None:
+        """How storing goes; None where all that is handled is stored."""
 
     @abstractmethod
     def report_unsaved(self) -> None:
@@ -215,82 +152,9 @@ class Keeping(ABC, Generic[T]):
             self.write()
         self.turned = True
 
-    # --- how ---
-
-    def write(self) -> None:
-        """Store what is finished, without waiting for the answer."""
-        if self._trouble is not None or self._channel is None or self._unanswered >= self._most_unanswered:
-            self._held_back = True
-            return  # the answers, or the end of the trouble, lead here again
-        self._pending = 0
-        self._held_back = False
-        due = self._due()
-        if not due:
-            return
-        commands = b"".join([self._command(track) for track in due])
-        self._unanswered += 1
-        if self._answers_wait and self._unanswered == 1:
-            self._channel.listen_later(ANSWERS_WITHIN)
-        elif self._unanswered % ANSWERS_TOGETHER == 0:
-            self._channel.listen()
-        self._asked.append((due, 1 + self._whispers))
-        self._whispers = 0
-        self._channel.post(commands, len(due), self._answered)
-        self._wrote()
-
-    def _due(self) -> list[T]:
-        """Of which tracks something is to be stored."""
-        return [track for track in self._tracks if track.due]
-
-    def _answered(self, replies: list[Reply], ended: str) -> None:
-        tracks, writes = self._asked.popleft()
-        self._unanswered -= writes
-        if ended:
-            self._suffer(Disconnected(ended, replies))
-            return
-        for track, reply in zip(tracks, replies, strict=True):
-            self._take(track, reply)
-        if self._unanswered:
-            return
-        if self._trouble is None:
-            self._line.worked()
-            if self._held_back:
-                self.write()
-        self._settle()
-
     def _settle(self) -> None:
         if all(track.settled for track in self._tracks):
             self._settled.set()
-
-    def _suffer(self, trouble: Trouble) -> None:
-        if self._trouble is None:
-            self._trouble = trouble
-            self._recovered.clear()
-            self._troubled.set()
-
-    async def run(self) -> None:
-        """Get over troubles, as they come, until cancelled."""
-        while True:
-            await self._troubled.wait()
-            if not isinstance(self._trouble, Disconnected):
-                self._report_not_saved()
-            while self._trouble is not None:
-                await self._line.rest(self._trouble)
-                try:
-                    await self.channel()
-                    self._trouble = None
-                except TROUBLE as trouble:
-                    self._trouble = trouble
-                    self._report_not_saved()
-            self._troubled.clear()
-            self._recovered.set()
-            self.write()
-            self._settle()
-
-    async def recovered(self) -> None:
-        """Wait until `run` has got over the trouble, if there is one."""
-        if self._trouble is not None:
-            await self._recovered.wait()
 
     async def flush(self, timeout: float | None) -> None:
         """Store what is handled, and wait until it is stored, for so many seconds at most, or until all is over.
@@ -302,10 +166,13 @@ class Keeping(ABC, Generic[T]):
         if self._over or all(track.settled for track in self._tracks):
             return
         self._settled.clear()
-        assert self._channel is not None  # there was one when something was handed out
-        self._channel.listen()
+        self._hurry()
         async with asyncio.timeout(timeout):
             await self._settled.wait()
+
+    @abstractmethod
+    def _hurry(self) -> None:
+        """Somebody waits for what is written to be stored."""
 
     def store_soon(self) -> None:
         """Store what is handled in the next turn of the loop, if there is one; from any thread."""
@@ -313,16 +180,14 @@ class Keeping(ABC, Generic[T]):
             self._loop.call_soon_threadsafe(self.store)
 
     async def disconnect(self) -> None:
-        """End the connection, of a keeper that does not run any more."""
+        """End what it has open, when it does not run any more."""
         if self._timer is not None:
             self._timer.cancel()
         self._over = True
         self._settled.set()  # for who waits for what will not be stored any more
-        await self._line.disconnect()
 
     def close(self) -> None:
         """Store what is handled; waits between attempts are short from now on."""
-        self._line.closing.set()
         self.store()
 
     async def conclude(self, timeout: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -18,13 +18,14 @@ from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import ConnectionPool, parse_url
-from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .channel import Channel, Disconnected, Reply
 from .errors import AccessRefused, ConfigError
 from .refusals import Refusal
+from .resp import command
 
 __all__ = ["Channel", "Disconnected", "Link", "Reply", "Server", "Unreachable"]
 
@@ -105,8 +106,12 @@ class Link:
         if isinstance(pool, SentinelConnectionPool):
             if not pool.is_master:
                 raise ConfigError("redis: a client for replicas cannot write: use Sentinel.master_for")
+            manager: Any = pool.sentinel_manager
+            # Somebody's own way to find the master, as behind a NAT, is left alone.
+            if type(manager).discover_master is Sentinel.discover_master:
+                manager = _Sentinels(manager, self._settings, self._timeout)
             return SentinelConnectionPool(  # type: ignore[no-untyped-call]
-                pool.service_name, pool.sentinel_manager, connection_class=pool.connection_class, **settings
+                pool.service_name, manager, connection_class=pool.connection_class, **settings
             )
         return ConnectionPool(connection_class=pool.connection_class, **settings)
 
@@ -185,6 +190,80 @@ class Link:
         node = self._cluster.get_node_from_key(key)
         assert node is not None  # only for replicas, of which there may be none
         return node.connection_class(**self._settings(node.connection_kwargs))
+
+
+class _Sentinels:
+    """The Sentinels of somebody's client, asked all at once, once each, over connections of our own.
+
+    redis-py asks them in turn, each as often and as long as the client's settings say: one that is dead, or only hangs,
+    would take up all the time that an attempt has, and would again at the next one.
+
+    Args:
+        manager: the Sentinel of redis-py, which knows what a healthy master is.
+        settings: makes those of a connection of ours out of somebody's.
+        timeout: seconds that one may be silent.
+    """
+
+    def __init__(self, manager: Any, settings: Callable[[Any], dict[str, Any]], timeout: float) -> None:
+        self._manager = manager
+        self._settings = settings
+        self._timeout = timeout
+
+    async def discover_master(self, service_name: str) -> Any:
+        """The address of the master: the first answer that knows a healthy one.
+
+        Raises:
+            MasterNotFoundError: none does.
+            ResponseError: one refuses to tell, and no other knows.
+        """
+        asked = [asyncio.create_task(self._ask(each, service_name)) for each in self._manager.sentinels]
+        unknown: exceptions.RedisError = MasterNotFoundError(f"no Sentinel knows {service_name!r}")
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    if (address := await answer) is not None:
+                        return address
+                except exceptions.ResponseError as error:
+                    unknown = error
+                except (exceptions.RedisError, Disconnected, OSError, TimeoutError):
+                    pass  # another one will do
+            raise unknown
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.wait(asked)
+
+    async def _ask(self, sentinel: Redis, service_name: str) -> Any:
+        pool: Any = sentinel.connection_pool
+        connection: Any = pool.connection_class(**self._settings(pool.connection_kwargs))
+        try:
+            await _uncancelled(connection.connect())
+            channel = Channel(connection, self._timeout)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        try:
+            [reply] = await channel.exchange(command("SENTINEL", "MASTERS"), 1)
+        finally:
+            await channel.aclose()
+        if isinstance(reply, Refusal):
+            raise (exceptions.NoPermissionError if reply.access else exceptions.ResponseError)(str(reply))
+        return self._address(reply, service_name)
+
+    def _address(self, masters: Any, service_name: str) -> Any:
+        for fields in masters:
+            texts = [field.decode() for field in fields]
+            about = dict(zip(texts[::2], texts[1::2], strict=True))
+            if about["name"] != service_name:
+                continue
+            flags = about["flags"].split(",")
+            state: dict[str, Any] = {
+                f"is_{flag.replace('_', '')}": flag in flags for flag in ("master", "s_down", "o_down")
+            }
+            state["num-other-sentinels"] = int(about["num-other-sentinels"])
+            if self._manager.check_master_state(state, service_name):
+                return getattr(self._manager, "_force_master_ip", None) or about["ip"], int(about["port"])
+        return None
 
 
 async def _uncancelled(connecting: Awaitable[None]) -> None:

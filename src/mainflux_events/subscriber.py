@@ -7,7 +7,7 @@ iterates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import Literal, TypeAlias
 
@@ -19,12 +19,14 @@ from .errors import ConfigError, LeaseLost
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks
-from .link import Channel, Server
+from .link import Channel, Reply, Server
 from .notices import OnGap
 from .policies import Commit, DeadLetters, checked_dead_letters
 from .reader import Reader
 from .service import Connected
 from .sieve import OnUnknown
+from .stores import CursorStore, Position, bound
+from .storing import Storer, found
 from .tasks import conclude, end
 from .tenure import Tenure
 
@@ -51,6 +53,7 @@ class Subscriber(Consumer):
             than it was: "report", by hooks, log and counts, or "raise" StreamGap and StreamReset as well; iterating
             again goes on behind it.
         on_unknown: what becomes of an operation that no class is known for: "skip", or "yield" an UnknownAction.
+        cursors: where the cursors are kept; None means in Redis, beside the streams.
         dead_letter: where entries go that do not decode, or whose handler failed for good: the key of a stream, or
             DeadLetters with more to say of it. None: they are given up, with a report.
         exclusive: whether it has to be the only one that reads this name: True refuses to start beside another one,
@@ -73,6 +76,7 @@ class Subscriber(Consumer):
         on_gap: OnGap = "report",
         on_unknown: OnUnknown = "skip",
         exclusive: Exclusive = False,
+        cursors: CursorStore | None = None,
         dead_letter: str | DeadLetters | None = None,
         hooks: Hooks | Iterable[Hooks] = (),
     ) -> None:
@@ -88,10 +92,11 @@ class Subscriber(Consumer):
             raise ConfigError(f"exclusive: False, True or 'standby' is wanted, not {exclusive!r}")
         self._start = start
         self._commit_policy = commit
+        self._store = cursors
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
         self._tenure = self._new_tenure(standby=exclusive == "standby") if exclusive else None
-        self._committers: dict[Cursor, Committer] = {}
+        self._committers: dict[Cursor, Committer | Storer] = {}
 
     async def commit(self, event: Event) -> None:
         """Commit the event that was handed out last, without asking for the next; wait until that is stored.
@@ -109,11 +114,18 @@ class Subscriber(Consumer):
         if self._keepers is not keepers and self._state == "started":
             raise LeaseLost(self.name)
 
-    def _keeper_of(self, event: Event) -> Committer | None:
+    def _keeper_of(self, event: Event) -> Committer | Storer | None:
         cursor = self._cursors.get(event.stream)
         if cursor is None or not event.id or padded(event.id) > padded(cursor.handled):
             return None
         return self._committers[cursor]
+
+    def _check_run(self, concurrency: int) -> None:
+        if self._store is not None and concurrency != 1:
+            raise ConfigError(
+                "concurrency: with `cursors` one event is handled after another, as each transaction passes all before "
+                "it; batch has several in one"
+            )
 
     @property
     def active(self) -> bool:
@@ -146,12 +158,24 @@ class Subscriber(Consumer):
             standby=standby,
             backoff=self._backoff,
             observers=self._observers,
+            stored=None if self._store is None else self._stored,
         )
+
+    async def _stored(self) -> dict[str, Reply]:
+        assert self._store is not None
+        replies: dict[str, Reply] = {}
+        for cursor in self._cursors.values():
+            assert isinstance(cursor, Position)
+            id = await found(self._store, cursor, self._patience)
+            replies[cursor.stream] = None if id is None else id.encode()
+        return replies
 
     def _present_cursors(self) -> Iterable[Cursor]:
         return self._cursors.values()
 
-    def _new_cursors(self) -> dict[str, Cursor]:
+    def _new_cursors(self) -> Mapping[str, Cursor]:
+        if self._store is not None:
+            return bound(self._store, self, self.name, self.streams)
         return {stream: Cursor(self.name, stream) for stream in self.streams}
 
     def _open(self) -> list[Reader]:
@@ -165,16 +189,23 @@ class Subscriber(Consumer):
         cursors = [place.cursor for place in places]
         settings = self._settings()
         fenced = self._tenure.look if self._tenure is not None else _nothing
-        committer = Committer(
-            self._link, cursors, self._commit_policy, self._settle_finished, fenced, **settings
-        )
+        committer: Committer | Storer
+        if self._store is None:
+            committer = Committer(
+                self._link, cursors, self._commit_policy, self._settle_finished, fenced, **settings
+            )
+        else:
+            positions = [cursor for cursor in cursors if isinstance(cursor, Position)]
+            committer = Storer(
+                self._store, positions, self._commit_policy, self._settle_finished, self._gate, **settings
+            )
         self._committers |= dict.fromkeys(cursors, committer)
         self._keepers.append(committer)
 
         async def begin(reading: Channel) -> None:
             if all(place.id for place in places):
                 return
-            storing = await committer.channel()
+            storing = await committer.storing()
             if self._tenure is None or self._tenure.reading:
                 await attach(places, self._start, reading, storing, self._link.where)
             else:
@@ -204,7 +235,7 @@ class Subscriber(Consumer):
             self._holding = [self._task(self._tenure)]
 
     def _fail(self, error: Exception) -> None:
-        if self._tenure is not None:
+        if self._tenure is not None or isinstance(error, LeaseLost):
             self._gate.fail(error)
         super()._fail(error)
 
@@ -221,6 +252,7 @@ class Subscriber(Consumer):
         self._cursors = self._new_cursors()
         self._places = [Place(cursor) for cursor in self._cursors.values()]
         self._committers, self._keepers = {}, []
+        self._gate.bar(False)
         await end(self._tasks)
         self._intake.clear()  # of what came in the meantime
         await conclude([part.disconnect() for part in parts])

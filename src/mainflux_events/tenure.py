@@ -41,6 +41,7 @@ class Tenure:
         standby: whether they are waited for where somebody else holds them.
         backoff: the waits between attempts.
         observers: who is told.
+        stored: gives the cursors as they are stored, by stream; None where that is on the same server.
 
     Attributes:
         reading: whether reading has begun, and not ended since.
@@ -58,8 +59,10 @@ class Tenure:
         standby: bool,
         backoff: Backoff,
         observers: Observers,
+        stored: Callable[[], Awaitable[dict[str, Reply]]] | None = None,
     ) -> None:
         self._name = name
+        self._stored_elsewhere = stored
         self._cursors = cursors
         self._begin = begin
         self._end = end
@@ -229,6 +232,8 @@ class Tenure:
 
     async def _stored(self) -> dict[str, Reply]:
         """The cursors as they are stored, by stream."""
+        if self._stored_elsewhere is not None:
+            return await self._stored_elsewhere()
         keys = {cursor.stream: cursor.key for cursor in self._cursors()}
         found: dict[str, Reply] = {}
         for holding in self._each():

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 URL = "redis://localhost:6379/0"
+DATABASE_URL = "postgresql+asyncpg://localhost/shop"
 
 # Runs a page: its blocks in turn, which may await.
 RUNNER = """\
@@ -102,7 +103,8 @@ async def test_what_the_readmes_first_example_publishes_its_second_one_consumes(
 )
 async def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path, server: RedisServer) -> None:
     source = "\n".join(blocks(page, "python")).replace("from __future__ import annotations\n", "")
-    await run(source.replace(URL, server.url), RUNNER, str(page))
+    source = source.replace(URL, server.url).replace(DATABASE_URL, "sqlite+aiosqlite://")
+    await run(source, RUNNER, str(page))
     # Code that stands in no function has published something.
     assert (await server.command("DBSIZE") > 0) == bool(re.search(r"^async with", source, re.MULTILINE))
 

@@ -229,8 +229,31 @@ async def test_the_master_is_found_by_sentinel_also_after_a_failover(tmp_path: P
             async with Redis(host=str(replica.host), port=replica.port or 0) as there:
                 assert await stored_ids(there) == ["0000001", "0000002"]
             await given.aclose()
-            for known_sentinel in finder.sentinels:
-                await known_sentinel.aclose()
+
+
+async def test_sentinels_that_are_dead_or_hang_cost_no_time(tcp_server: RedisServer, tmp_path: Path) -> None:
+    async with sentinel(tcp_server, tmp_path) as watcher, redis_server(tcp=True) as hung:
+        hung.hang()
+        dead = ("127.0.0.1", nobody_listens())
+        addresses = [dead, (str(hung.host), hung.port), dead, (str(watcher.host), watcher.port)]
+        finder = Sentinel(addresses)
+        assert await ask(finder.master_for("events"), "PING", timeout=1.0) == b"PONG"
+
+
+async def test_of_the_sentinels_that_were_asked_no_connection_is_left(
+    tcp_server: RedisServer, tmp_path: Path
+) -> None:
+    async with sentinel(tcp_server, tmp_path) as watcher:
+        finder = Sentinel([(str(watcher.host), int(watcher.port or 0))] * 2)
+        async with Publisher(finder.master_for("events"), STREAM) as publisher:
+            await publisher.send(numbered(1))
+            await no_clients_left(watcher)
+
+
+async def test_where_no_sentinel_answers_that_is_told() -> None:
+    finder = Sentinel([("127.0.0.1", nobody_listens()), ("127.0.0.1", nobody_listens())])
+    with pytest.raises(Unreachable, match="the master 'events' of Sentinel is not known: no Sentinel that"):
+        await ask(finder.master_for("events"), "PING")
 
 
 async def test_a_name_that_sentinel_does_not_know_may_come(tcp_server: RedisServer, tmp_path: Path) -> None:
@@ -238,8 +261,6 @@ async def test_a_name_that_sentinel_does_not_know_may_come(tcp_server: RedisServ
         finder = Sentinel([(str(watcher.host), int(watcher.port or 0))])
         with pytest.raises(Unreachable, match="the master 'other' of Sentinel is not known"):
             await ask(finder.master_for("other"), "PING")
-        for known_sentinel in finder.sentinels:
-            await known_sentinel.aclose()
 
 
 def test_a_client_for_replicas_is_refused() -> None:
