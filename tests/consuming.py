@@ -64,16 +64,18 @@ async def take(subscriber: Subscriber, count: int) -> list[str]:
     return taken
 
 
+async def calls(server: RedisServer, command: str) -> int:
+    """How often a command was run, whatever its subcommand."""
+    stats = (await server.command("INFO", "commandstats")).decode()
+    lines = [line for line in stats.splitlines() if line.startswith(f"cmdstat_{command}")]
+    return sum(int(line.partition("calls=")[2].partition(",")[0]) for line in lines)
+
+
 async def read_again(server: RedisServer) -> None:
     """Wait until a read that begins after this call was answered, which shows in the server's count of reads."""
 
-    async def reads() -> int:
-        stats = (await server.command("INFO", "commandstats")).decode()
-        [calls] = [line for line in stats.splitlines() if line.startswith("cmdstat_xread:")] or ["calls=0,"]
-        return int(calls.partition("calls=")[2].partition(",")[0])
-
     async def twice_more() -> bool:
-        return await reads() >= before + 2
+        return await calls(server, "xread:") >= before + 2
 
-    before = await reads()
+    before = await calls(server, "xread:")
     await wait_until(twice_more)

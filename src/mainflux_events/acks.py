@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from . import answers
 from .deadletters import Step
 from .hooks import CursorNotSavedDetails, logger
 from .intake import Entries
@@ -14,6 +15,8 @@ from .pending import Share
 from .policies import Commit
 from .posting import Posting
 from .refusals import Refusal
+
+T = TypeVar("T")
 
 # While so many are handled and cannot be acknowledged, nothing more is read.
 MOST_UNACKNOWLEDGED: Final = 10_000
@@ -58,6 +61,7 @@ class Acknowledger(Posting[Share]):
         return track.acknowledge()
 
     def _take(self, track: Share, reply: Reply) -> None:
+        reply = answers.acknowledged(reply)
         track.answered(reply)
         if isinstance(reply, Refusal):
             self._suffer(reply)
@@ -91,15 +95,25 @@ class Acknowledger(Posting[Share]):
             raise trouble
         return replies
 
-    async def ask(self, command: bytes) -> Reply:
-        """What the server answers to a command; a refusal is raised, and got over."""
+    async def ask(self, command: bytes, meaning: Callable[[Reply], T]) -> T:
+        """What the answer to a command means; a refusal is raised, and got over."""
         [reply] = await self.asked(command)
         if isinstance(reply, Refusal):
             if reply.code != "NOGROUP":  # that, the reader gets over
                 self._suffer(reply)
             raise reply
+        found = self.understood(meaning, reply)
         self._line.worked()
-        return reply
+        return found
+
+    def understood(self, meaning: Callable[[Reply], T], reply: Reply) -> T:
+        """What an answer means; a refusal is raised. Where it is no answer, that is got over."""
+        try:
+            return meaning(reply)
+        except Refusal as refusal:
+            if refusal.is_nonsense:
+                self._suffer(refusal)
+            raise
 
     def count(self, share: Share, id: bytes) -> None:
         """Have a delivery counted, without waiting for that: before it is handled, the kernel has the command."""
@@ -117,7 +131,7 @@ class Acknowledger(Posting[Share]):
         for share in self._tracks:
             if share.joined:
                 try:
-                    await self.ask(share.member.leave(share.deliveries()))
+                    await self.ask(share.member.leave(share.deliveries()), answers.count)
                 except (Disconnected, Refusal) as error:
                     logger.warning("not_given_back: %r of %r: %s", share.member.consumer, share.stream, error)
                 share.joined = False

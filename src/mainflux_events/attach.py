@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from . import answers
 from .cursor import Cursor, Lag, Start, resolve_start, stored_cursor
 from .errors import ConfigError, EventsError
 from .gaps import Extent, Place
@@ -128,14 +129,13 @@ async def _extents(cursors: Sequence[Cursor], reading: Channel, where: str) -> l
     replies = await reading.exchange(b"".join(asked), 3 * len(cursors))
     extents = []
     for cursor, kind, read, info in zip(cursors, replies[::3], replies[1::3], replies[2::3], strict=True):
-        if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
+        if not isinstance(kind, Refusal) and (held := answers.kind(kind)) not in ("stream", "none"):
             raise ConfigError(
-                f"{where}: the key {cursor.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
+                f"{where}: the key {cursor.stream!r} holds a {held}, not a stream; choose another stream"
             )
         _refuse_access(read, where, f"XREAD on {cursor.stream!r}")
         _refuse_access(info, where, f"XINFO STREAM on {cursor.stream!r}")
-        if isinstance(read, Refusal):
-            raise read
+        answers.read(read, (cursor.stream.encode(),), "XREAD")
         extents.append(Extent.of(info))
     return extents
 

@@ -15,14 +15,14 @@ import msgspec
 
 from .hooks import SequenceLostDetails
 from .link import Reply
-from .refusals import Outlook, Refusal
+from .refusals import Outlook, Refusal, nonsense
 from .resp import Append, Heads, command
 
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
 
 # In place of what a Redis server would say.
-NONSENSE: Final = Refusal("NONSENSE the server sent what is no answer to a batch")
+NONSENSE: Final = nonsense("a batch")
 
 
 class Verdict(msgspec.Struct, frozen=True):

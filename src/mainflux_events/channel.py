@@ -84,6 +84,11 @@ class Channel(asyncio.Protocol):
         """Whether the connection still stands, as far as is known."""
         return not self._transport.is_closing()
 
+    @property
+    def reason(self) -> str:
+        """Why the connection has ended, once it has."""
+        return self._reason
+
     def post(self, payload: bytes, wanted: int, answer: Answer) -> None:
         """Write packed commands, and have their replies, that many, given to `answer` when they are there."""
         if not self.alive:

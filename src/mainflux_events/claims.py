@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final
 
+from . import answers
 from .acks import Acknowledger, Redelivery
 from .cursor import FIRST
 from .errors import DeliveredTooOften
@@ -111,21 +112,21 @@ class Claimer:
 
     async def _renew(self, share: Share) -> None:
         for ids in share.renewals(monotonic()):
-            reply = await self._keeper.ask(share.member.renew(ids))
+            reply = await self._keeper.ask(share.member.renew(ids), answers.owners)
             for id, owner in share.renewed(ids, reply, monotonic()).items():
                 self._report_taken(share, id.decode(), owner.decode("utf-8", "replace"))
 
     async def _look(self, share: Share) -> bool:
         """Look a bit further for what others left. Gives whether there was something."""
         for _ in range(LOOKS):
-            reply = await self._keeper.ask(share.member.take_over(self._idle_ms, share.place, self._most))
-            new, gone = share.looked(reply)
+            asked = share.member.take_over(self._idle_ms, share.place, self._most)
+            new, gone = share.looked(await self._keeper.ask(asked, answers.taken))
             self._lose(share, gone)
             if new:
                 logger.info(
                     "taken_over: %d entries of %r, from %s on", len(new), share.stream, new[0].decode()
                 )
-                pending = await self._keeper.ask(share.member.pending(new[0], new[-1]))
+                pending = await self._keeper.ask(share.member.pending(new[0], new[-1]), answers.deliveries)
                 share.found(pending, monotonic(), among=new)
                 return True
             if share.place == FIRST:
@@ -137,8 +138,8 @@ class Claimer:
         fetch = share.next_fetch(self._most)
         if fetch is None:
             return False
-        reply = await self._keeper.ask(share.member.fetch(fetch.ids, fetch.deliveries))
-        entries, gone = share.fetched(fetch, reply, monotonic())
+        fetched = await self._keeper.ask(share.member.fetch(fetch.ids, fetch.deliveries), answers.fetched)
+        entries, gone = share.fetched(fetch, fetched, monotonic())
         self._lose(share, gone)
         if entries:
             parts = [self._part(share, fetch, entry) for entry in entries]
@@ -176,8 +177,9 @@ class Claimer:
         self._log_taken = Occasionally()
         self._sweep_at = monotonic() + SWEEP_EVERY
         for share in self._shares:
-            removed = await self._keeper.ask(share.member.sweep(self._remove_ms)) if share.joined else None
-            if isinstance(removed, list) and removed:
+            if not share.joined:
+                continue
+            if removed := await self._keeper.ask(share.member.sweep(self._remove_ms), answers.names):
                 logger.info("consumers_removed: %r of %r had nothing and were silent", removed, share.stream)
 
     def _report_taken(self, share: Share, id: str, owner: str) -> None:

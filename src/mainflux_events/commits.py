@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from . import answers
 from .attach import InRedis
 from .cursor import Cursor, stored_cursor
 from .deadletters import Step
@@ -129,6 +130,7 @@ class Committer(Posting[Cursor]):
         return track.commit(by_text=by_text)
 
     def _take(self, track: Cursor, reply: Reply) -> None:
+        reply = answers.moved(reply)
         found = track.answered(reply)
         if isinstance(reply, Refusal):
             if reply.code == "NOSCRIPT":

@@ -9,10 +9,11 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from . import answers
 from .deadletters import Step
 from .errors import ConfigError, CursorCorrupt, EmptyName, EmptyStream
 from .link import Reply
@@ -109,18 +110,16 @@ def stored_cursor(key: str, reply: Reply) -> str | None:
     Raises:
         CursorCorrupt: something else is stored.
     """
-    if reply is None:
-        return None
-    if isinstance(reply, bytes):
-        id = reply.decode("ascii", "replace")
-        if parse_id(id) is not None:
-            return id
-        shown = repr(id[:40]) if id else "an empty string"
-        raise CursorCorrupt(key, f"holds {shown}, which is not the ID of an entry")
     if isinstance(reply, Refusal) and reply.code == "WRONGTYPE":
         raise CursorCorrupt(key, "holds a key of another type than string")
-    assert isinstance(reply, Refusal)
-    raise reply
+    found = answers.stored(reply)
+    if found is None:
+        return None
+    id = found.decode("ascii", "replace")
+    if parse_id(id) is None:
+        shown = repr(id[:40]) if id else "an empty string"
+        raise CursorCorrupt(key, f"holds {shown}, which is not the ID of an entry")
+    return id
 
 
 # --- commits --------------------------------------------------------------------------------------------------------
@@ -338,17 +337,3 @@ class Lag(msgspec.Struct, frozen=True):
 
     entries: int | None
     seconds: float
-
-
-def stream_info(reply: Reply) -> dict[str, Any]:
-    """The answer to XINFO STREAM by its names; that of an empty stream, where there is none.
-
-    Raises:
-        Refusal: the server does not answer.
-    """
-    if isinstance(reply, Refusal):
-        if "no such key" in reply.text:
-            return {"length": 0, "last-generated-id": b"0-0", "entries-added": 0, "first-entry": None}
-        raise reply
-    assert isinstance(reply, list)
-    return dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True))

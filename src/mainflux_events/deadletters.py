@@ -6,8 +6,9 @@ stands before the last `dlq_stream` is the entry again, byte for byte, even if t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -135,11 +136,13 @@ class Step(msgspec.Struct, frozen=True):
             all, where the entry has been passed already.
         keys: what `KEYS` is to it.
         arguments: what `ARGV` is to it.
+        answer: gives the reply to it, or a Refusal in place of what is none.
     """
 
     script: str
     keys: tuple[str, ...]
     arguments: tuple[str | bytes, ...]
+    answer: Callable[[Any], Any]
 
 
 def append(stream: str, max_len: int | None, fields: list[bytes], step: Step | None = None) -> bytes:

@@ -116,6 +116,7 @@ class Drain:
                 f"{self.line.where}: the key {self._stream!r} holds a {text_of(kind)}, not a stream; "
                 "choose another stream, or rename the key"
             )
+        self.line.worked()
 
     async def _prepare(self, channel: Channel) -> None:
         self._appender.connected()

@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from .cursor import FIRST, Cursor, Lag, stream_info
+from . import answers
+from .answers import Entries
+from .cursor import FIRST, Cursor, Lag
 from .hooks import GapDetails, ResetDetails
 from .link import Reply
 
@@ -57,15 +59,14 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
         Raises:
             Refusal: the server does not answer.
         """
-        info = stream_info(reply)
-        first, length, added = info["first-entry"], info["length"], info.get("entries-added")
-        deleted = info.get("max-deleted-entry-id", b"0-0")
+        said = answers.stream(reply)
+        first, added, deleted = said.first_entry, said.entries_added, said.max_deleted_entry_id
         return cls(
-            length,
-            first and number(first[0]),
-            number(info["last-generated-id"]),
+            said.length,
+            None if first is None else number(first[0]),
+            number(said.last_generated_id),
             added,
-            None if added is None else added - length,
+            None if added is None else added - said.length,
             _ZERO if deleted == b"0-0" else number(deleted),
         )
 
@@ -85,7 +86,7 @@ class Mark(msgspec.Struct, frozen=True):
     Attributes:
         batch: in which batch it was the last one, from 1.
         id, digest: the entry's, and of its fields.
-        passed, exact: how many entries were added up to it, as in `Place`.
+        passed, exact: what the place had counted up to it.
     """
 
     batch: int
@@ -107,11 +108,11 @@ class Mark(msgspec.Struct, frozen=True):
         """
         return batch - self.batch >= 4 * (self.batch & -self.batch)
 
-    def known_again(self, reply: Reply) -> bool:
-        """Whether this is the first of the entries in an answer to XREAD."""
-        if not isinstance(reply, list):
+    def known_again(self, entries: Entries) -> bool:
+        """Whether this is the first of the entries that are read from before it on."""
+        if not entries:
             return False
-        [[_, [[id, fields], *_]]] = reply
+        id, fields = entries[0]
         return bool(id.decode() == self.id and hash(tuple(fields)) == self.digest)
 
 
@@ -134,7 +135,7 @@ class Place:
         self._at: Id = _ZERO
         # Up to here nothing is missing: the place, or the entry that was next when reading began.
         self._clear: Id = _ZERO
-        # How many entries were ever added up to there: so many, or at least so many.
+        # How many entries were ever added up to there, or are known to be gone from behind it: so many, or at least.
         self._passed = 0
         self._exact = False
         self._seen = Extent(0, None, _ZERO, None, None, _ZERO)
@@ -150,9 +151,8 @@ class Place:
             self._passed, self._exact = extent.added or 0, self._at == extent.last
         elif not extent.reaches(self._at):
             self._clear = extent.first or extent.last
-            self._exact = extent.first is None or extent.deleted < extent.first
-            self._passed = (removed or 0) if self._exact else 0
-        elif removed is not None and extent.deleted <= self._at:
+            self._passed, self._exact = removed or 0, True
+        elif removed is not None:
             self._passed = removed + 1
 
     def resume(self, id: str) -> None:
@@ -218,6 +218,9 @@ class Place:
             self.read += len(entries)
             self._move(id.decode())
             self._remember(fields)
+            if extent.removed is not None and not extent.reaches(self._at):
+                # All that was read is gone already. What is missing up to what is there now was told in front of it.
+                self._clear = extent.first or extent.last
         return gap
 
     def _remember(self, fields: list[bytes]) -> None:
@@ -235,9 +238,12 @@ class Place:
         missed = extent.removed - self._passed - trimmed
         if missed <= 0:
             return None
-        # Where all that was just read is gone too, others may be gone that are behind it, and so are deleted ones.
-        exact = self._exact and trimmed < len(entries) and extent.deleted < number(next)
-        return GapDetails(stream, after, next, missed, exact)
+        behind = number(next)
+        if trimmed == len(entries):
+            # Others may be gone that are behind what was read, so the gap reaches to what is there now, or will be.
+            behind = extent.first or (extent.last[0], extent.last[1] + 1)
+        exact = self._exact and extent.deleted < behind
+        return GapDetails(stream, after, f"{behind[0]}-{behind[1]}", missed, exact)
 
     def _count(self, entries: list[Any], extent: Extent, reached: bool) -> None:
         """How many entries were added up to the last of these."""
@@ -256,13 +262,12 @@ class Place:
             if not (self._exact and undeleted):
                 self._exact = False
                 if undeleted:
-                    passed = max(passed, removed + len(entries) + extent.reaches(self._at))
+                    passed = max(passed, removed + 1 + len(entries))
         else:
-            trimmed = _trimmed(entries, extent)
-            if extent.first is not None and trimmed < len(entries) and extent.deleted < extent.first:
-                passed, self._exact = removed + len(entries) - trimmed, True
-            else:
-                self._exact = self._exact and undeleted and passed == removed
+            # All that is gone is before what is there, unless it was deleted out of the middle.
+            self._exact = extent.first is None or extent.deleted < extent.first
+            if self._exact:
+                passed = removed + len(entries) - _trimmed(entries, extent)
         self._passed = passed
 
     # --- lag ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from . import answers
 from .deadletters import Step
 from .resp import command
 
@@ -114,7 +115,7 @@ class Member:
 
     def passing(self, id: bytes) -> Step:
         """This one is done with, by a dead letter."""
-        return Step(_DISMISS, (self.stream,), (self.group, id))
+        return Step(_DISMISS, (self.stream,), (self.group, id), answers.flag)
 
     def renew(self, ids: Sequence[bytes]) -> bytes:
         """Keep these, in their order. The answer: those that are somebody else's, and whose."""

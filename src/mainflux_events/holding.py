@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
+from . import answers
 from .errors import ConfigError
 from .hooks import Observers
 from .lease import Lease
@@ -44,7 +45,7 @@ class Holding:
 
     async def check(self) -> None:
         """Raise AccessRefused or ConfigError for what can never work."""
-        replies = await self.ask([lease.check() for lease in self.leases.values()])
+        replies = await self.ask([lease.check() for lease in self.leases.values()], answers.okay)
         for lease, reply in zip(self.leases.values(), replies, strict=True):
             what = f"EVAL with GET, SET, PEXPIRE and PTTL on {lease.key!r}"
             refuse_access(reply, self.line.where, what, _RIGHTS)
@@ -56,7 +57,7 @@ class Holding:
     async def acquire(self) -> dict[str, int]:
         """Ask for all. Gives the streams whose leases somebody else holds, and the milliseconds that are left."""
         asked = monotonic()
-        replies = await self.ask([lease.acquire() for lease in self.leases.values()])
+        replies = await self.ask([lease.acquire() for lease in self.leases.values()], answers.left)
         for lease, reply in zip(self.leases.values(), replies, strict=True):
             lease.acquired(reply, asked)
         self._understood(replies)
@@ -66,7 +67,7 @@ class Holding:
     async def renew(self) -> None:
         """Ask for another while."""
         asked = monotonic()
-        replies = await self.ask([lease.renew() for lease in self.leases.values()])
+        replies = await self.ask([lease.renew() for lease in self.leases.values()], answers.flag)
         for lease, reply in zip(self.leases.values(), replies, strict=True):
             lease.renewed(reply, asked)
         self._understood(replies)
@@ -74,12 +75,16 @@ class Holding:
     async def release(self) -> None:
         """Let go what is held."""
         if held := [lease for lease in self.leases.values() if lease.until]:
-            await self.ask([lease.release() for lease in held])
+            await self.ask([lease.release() for lease in held], answers.flag)
 
-    async def ask(self, commands: Sequence[bytes]) -> list[Reply]:
-        """Commands to this server, and their replies."""
+    async def ask(self, commands: Sequence[bytes], answer: Callable[[Reply], Reply]) -> list[Reply]:
+        """Commands to this server, and their replies, refusals among them. What is none is raised."""
         channel = await self.line.channel()
-        return await channel.exchange(b"".join(commands), len(commands))
+        replies = [answer(reply) for reply in await channel.exchange(b"".join(commands), len(commands))]
+        for reply in replies:
+            if isinstance(reply, Refusal) and reply.is_nonsense:
+                raise reply
+        return replies
 
     def _understood(self, replies: Sequence[Reply]) -> None:
         for reply in replies:

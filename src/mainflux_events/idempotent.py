@@ -187,10 +187,12 @@ class Numbered(Appender):
         self._by_text = bulks("EVAL", APPEND_SCRIPT) + keys
         self._by_sha = bulks("EVALSHA", _SHA) + keys
         self._settings = bulks(self._kept_ms, max_len or LARGEST)
-        # The number of the last claim, whether it stands, and whether the server is known to have the script.
+        # The number of the last claim, whether it stands, whether the server is known to have the script, and whether
+        # that was what was sent last.
         self._claim = 0
         self._claimed = False
         self._script_known = False
+        self._teaching = False
         # The claim that began the sequence (0 where there is none), how many of its events are acknowledged, and when
         # the server was told to keep it.
         self._begun = 0
@@ -245,7 +247,7 @@ class Numbered(Appender):
             begin = int(not self._in_doubt)
             return command("EVAL", CLAIM_SCRIPT, 1, self.key, self._claim, self._kept_ms, begin), 1
         how = self._by_sha if self._script_known else self._by_text
-        self._script_known = True
+        self._teaching, self._script_known = not self._script_known, True
         self._batch, self._in_doubt = batch, True
         head = b"*%d\r\n" % (_OTHER_ARGUMENTS + Counted.arguments(batch))
         place = bulks(f"{self._begun} {self._claim} {self._appended}")
@@ -263,6 +265,8 @@ class Numbered(Appender):
                 Verdict((), NONSENSE) if state is None and reply is not None else self._claim_answered(state)
             )
         if isinstance(reply, Refusal):
+            if self._teaching and reply.code == "NOSCRIPT":
+                return Verdict((), NONSENSE)  # the script was what was sent
             self._in_doubt = False
             return self._refused(reply)
         stored, error = reply if isinstance(reply, list) and len(reply) == 2 else (reply, None)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from . import answers
 from .deadletters import Step
 from .errors import EventsError
 from .events import Event
@@ -18,8 +19,7 @@ from .link import Reply
 from .notices import Notice
 from .sieve import Sieve
 
-# As XREAD gives them: ID and fields, the names and values in turn.
-Entries: TypeAlias = list[list[Any]]
+Entries: TypeAlias = answers.Entries
 
 
 class Track(Protocol):

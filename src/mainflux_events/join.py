@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
 
+from . import answers
 from .acks import Acknowledger
-from .cursor import Start, stream_info
+from .cursor import Start
 from .errors import ConfigError
 from .hooks import ResetDetails, logger
 from .intake import Entries, Inbox, Part
@@ -86,7 +87,7 @@ class GroupReader(ReadAhead):
         if channel is not self._reattached:
             # What was on its way over the last connection is pending, and here it is not. Nothing is on its way now.
             for share in self._shares.values():
-                pending = await self._keeper.ask(share.member.pending())
+                pending = await self._keeper.ask(share.member.pending(), answers.deliveries)
                 share.strayed(pending, monotonic(), undelivered=self._reattached is not None)
             self._reattached = channel
             self._keeper.freed.set()
@@ -96,19 +97,19 @@ class GroupReader(ReadAhead):
         await self._keeper.caught_up()
         before = channel.received
         [reply] = await channel.exchange(self._command(), 1)
-        if isinstance(reply, Refusal):
-            if reply.code not in _GONE:
-                raise reply
+        if isinstance(reply, Refusal) and reply.code in _GONE:
             for share in self._shares.values():
                 share.joined = False
             return []
-        if not reply:
+        found = {
+            stream: new for stream, new in answers.read(reply, self._shares, "XREADGROUP").items() if new
+        }
+        if not found:
             return []
-        assert isinstance(reply, list)
-        counts = [len(entries) for _, entries in reply]
+        counts = [len(entries) for entries in found.values()]
         self._fetched = sum(counts)
         self._adapt(counts, channel.received - before)
-        return [self._part(self._shares[stream], entries) for stream, entries in reply]
+        return [self._part(self._shares[stream], entries) for stream, entries in found.items()]
 
     def _command(self) -> bytes:
         member, news = self._member, (">",) * len(self._streams)
@@ -148,24 +149,24 @@ async def join(share: Share, start: Start, keeper: Acknowledger, notices: Notice
     """
     member = share.member
     kind, info = await keeper.asked(command("TYPE", share.stream), command("XINFO", "STREAM", share.stream))
-    if isinstance(kind, bytes) and kind not in (b"stream", b"none"):
-        raise ConfigError(
-            f"{where}: the key {share.stream!r} holds a {kind.decode()}, not a stream; choose another stream"
-        )
     _refuse_access(kind, where, f"TYPE on {share.stream!r}")
     _refuse_access(info, where, f"XINFO STREAM on {share.stream!r}")
-    last = stream_info(info)["last-generated-id"].decode()
+    if (held := keeper.understood(answers.kind, kind)) not in ("stream", "none"):
+        raise ConfigError(
+            f"{where}: the key {share.stream!r} holds a {held}, not a stream; choose another stream"
+        )
+    last = keeper.understood(answers.stream, info).last_generated_id.decode()
     begins = share.begins(start, last, datetime.now(UTC))
     [made] = await keeper.asked(member.create(begins))
     _refuse_access(made, where, f"XGROUP CREATE on {share.stream!r}")
-    if isinstance(made, Refusal) and made.code != "BUSYGROUP":
-        raise made
+    if not isinstance(made, Refusal) or made.code != "BUSYGROUP":
+        keeper.understood(answers.done, made)
     if not share.position:
         await _try_rights(share, keeper, where)
     elif not isinstance(made, Refusal):
         logger.warning("group_made_again: %r of %r, behind %s", member.group, share.stream, begins)
         notices.tell(ResetDetails(share.stream, share.position, last, begins))
-    share.join(group_of(await keeper.ask(groups(share)), share)["last-delivered-id"].decode())
+    share.join(group_of(await keeper.ask(groups(share), answers.groups), share).last_delivered_id.decode())
 
 
 async def _try_rights(share: Share, keeper: Acknowledger, where: str) -> None:

@@ -64,6 +64,8 @@ class Line:
         self._channel: Channel | None = None
         self._connected_before = False
         self._proven = False
+        # Whether, since the last connection was made, something worked, or was reported and waited for.
+        self._fresh_start = False
         self._failures = 0
         # As in `Condition`.
         self._worked: float | None = None
@@ -94,7 +96,11 @@ class Line:
         if self._channel is not None:
             if self._channel.alive:
                 return self._channel
+            ended = self._channel.reason
             await self.disconnect()
+            # One that worked was closed while it was idle: another is made at once.
+            if not self._fresh_start:
+                raise Unreachable(f"{self.where} ended a connection before it was of use: {ended}")
         channel = await self._link.open(self._key, self._patience)
         try:
             if self._prepare is not None:
@@ -108,6 +114,7 @@ class Line:
             logger.info("%s_reconnected: %r, %s", self._what, self._stream, self.where)
             self._observers.notify("reconnected", ReconnectedDetails(self._stream, self._what))
         self._connected_before = True
+        self._fresh_start = False
         return channel
 
     async def disconnect(self) -> None:
@@ -118,7 +125,7 @@ class Line:
 
     def worked(self) -> None:
         """An attempt succeeded: whatever trouble there was is over."""
-        self._proven = True
+        self._proven = self._fresh_start = True
         self._failures = 0
         self._worked = monotonic()
         if self._failing is not None:
@@ -132,6 +139,7 @@ class Line:
         self._reason = str(trouble)
         if self._failing is None:
             self._failing = monotonic()
+        self._fresh_start = True
         seconds = await self._prescribed(trouble)
         if self.closing.is_set():
             seconds = min(seconds, CLOSING_WAIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from . import answers
 from .deadletters import Step
 from .resp import bulk, command
 
@@ -90,4 +91,4 @@ class Moves:
 
     def step(self, expected: bytes, id: bytes) -> Step:
         """Store an ID together with what else the step does."""
-        return Step(_STEP, self._keys, (expected, id, *self._token))
+        return Step(_STEP, self._keys, (expected, id, *self._token), answers.moved)

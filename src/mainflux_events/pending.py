@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
+from .answers import Entries, Taken
 from .cursor import FIRST, Start, padded, resolve_start
 from .groups import Member
-from .intake import Entries
 from .link import Reply
 from .refusals import Refusal
 
@@ -185,21 +185,22 @@ class Share:
         ids.sort(key=_in_order)
         return [ids[at : at + RENEWED_TOGETHER] for at in range(0, len(ids), RENEWED_TOGETHER)]
 
-    def renewed(self, ids: Iterable[bytes], reply: Reply, now: float) -> dict[bytes, bytes]:
+    def renewed(
+        self, ids: Iterable[bytes], owners: Iterable[tuple[bytes, bytes]], now: float
+    ) -> dict[bytes, bytes]:
         """Take the answer.
 
         Args:
             ids: what was to be renewed.
-            reply: those of them that are not pending for this consumer, and for whom they are.
+            owners: those of them that are not pending for this consumer, and for whom they are.
             now: the time.
 
         Returns:
             What somebody else has now, and who. What of it was not handed out yet will not be.
         """
-        assert isinstance(reply, list)
         self._held |= {id: now for id in ids if id in self._held}
         taken = {}
-        for id, owner in reply:
+        for id, owner in owners:
             # What is pending for nobody was acknowledged by another, or removed from the stream, or went with its
             # group. In most of these cases it is handled here or nowhere.
             if owner and self._held.pop(id, None) is not None:
@@ -213,32 +214,26 @@ class Share:
 
     # --- what others left, and what never arrived ---
 
-    def looked(self, reply: Reply) -> tuple[list[bytes], list[bytes]]:
+    def looked(self, taken: Taken) -> tuple[list[bytes], list[bytes]]:
         """Take the answer to taking over. Gives what was not held before, and what is in the stream no more."""
-        assert isinstance(reply, list)
-        place, ids, *rest = reply
-        self.place = place.decode()
+        self.place = taken.place.decode()
         known = self._known()
-        gone = rest[0] if rest else []  # 6.2 does not tell
-        return [id for id in ids if id not in known], [id for id in gone if id not in known]
+        return [id for id in taken.ids if id not in known], [id for id in taken.gone if id not in known]
 
-    def found(self, reply: Reply, now: float, *, among: Iterable[bytes]) -> None:
-        """These of the entries that are pending for this consumer were taken over."""
-        assert isinstance(reply, list)
-        counts = {id: deliveries for id, _, _, deliveries in reply}
+    def found(self, counts: dict[bytes, int], now: float, *, among: Iterable[bytes]) -> None:
+        """These of the entries that are pending for this consumer, delivered so often, were taken over."""
         self._find({id: counts[id] for id in among if id in counts}, now)
 
-    def strayed(self, reply: Reply, now: float, *, undelivered: bool) -> None:
+    def strayed(self, counts: dict[bytes, int], now: float, *, undelivered: bool) -> None:
         """What is pending for this consumer and is not known here never arrived. Nothing is on its way.
 
         Args:
-            reply: what is pending for it.
+            counts: what is pending for it, and how often that was delivered.
             now: the time.
             undelivered: whether it was sent to this process, and not to one before it of the same name.
         """
-        assert isinstance(reply, list)
         known = self._known()
-        self._find({id: max(0, count - undelivered) for id, _, _, count in reply if id not in known}, now)
+        self._find({id: max(0, count - undelivered) for id, count in counts.items() if id not in known}, now)
 
     def _find(self, deliveries: dict[bytes, int], now: float) -> None:
         self._held |= dict.fromkeys(deliveries, now)
@@ -260,10 +255,8 @@ class Share:
             return Fetch([id], deliveries, spent=False)
         return None
 
-    def fetched(self, fetch: Fetch, reply: Reply, now: float) -> tuple[Entries, list[bytes]]:
+    def fetched(self, fetch: Fetch, entries: Entries, now: float) -> tuple[Entries, list[bytes]]:
         """Take the answer. Gives the entries, and the IDs of those that are in the stream no more."""
-        assert isinstance(reply, list)
-        entries = [entry for entry in reply if entry is not None]  # 6.2 has nil for what is gone
         there = dict.fromkeys([entry[0] for entry in entries], now)
         for id in fetch.ids:
             self._found.pop(id, None)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from . import answers
 from .cursor import Cursor
 from .gaps import Extent, Mark, Place
 from .health import Condition
@@ -19,7 +20,6 @@ from .line import TROUBLE, Line
 from .link import Channel, Link
 from .notices import Notice, Notices
 from .policies import Backoff
-from .refusals import Refusal
 from .resp import command
 
 # One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
@@ -179,15 +179,12 @@ class Reader(ReadAhead):
         ids = [place.id for place in places]
         read = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *ids)
         reply, *infos = await channel.exchange(read + self._asked, 1 + len(places))
-        if isinstance(reply, Refusal):
-            raise reply
-        assert reply is None or isinstance(reply, list)
+        entries = answers.read(reply, self._keys, "XREAD")
         size = channel.received - before
         extents = [Extent.of(info) for info in infos]
         kept: dict[Place, Mark | None] = {}
         if any(map(Place.broken, places, extents)):
             kept = await self._known_again(channel, extents)
-        entries: dict[bytes, Entries] = dict(reply or ())
         if any(entries.values()):
             # The first and the last of each stream came as well.
             self._adapt([len(found) for found in entries.values()], size, shown=2 * len(extents))
@@ -204,11 +201,10 @@ class Reader(ReadAhead):
                 for place, mark in marks
             ]
             replies = await channel.exchange(b"".join(asked), len(marks))
-            kept |= {
-                place: mark
-                for (place, mark), reply in zip(marks, replies, strict=True)
-                if mark.known_again(reply)
-            }
+            for (place, mark), reply in zip(marks, replies, strict=True):
+                key = place.cursor.stream.encode()
+                if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])):
+                    kept[place] = mark
         return kept
 
     def _follow(

@@ -82,9 +82,19 @@ class Refusal(Exception):
         return Outlook.LASTING
 
     @property
+    def is_nonsense(self) -> bool:
+        """Whether it is no answer to the command, so that nobody knows what became of that."""
+        return self.code == "NONSENSE"
+
+    @property
     def access(self) -> bool:
         """Whether it is about credentials or rights."""
         return self.code in ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+def nonsense(to: str) -> Refusal:
+    """In place of what a Redis server would have answered to a command, which is named."""
+    return Refusal(f"NONSENSE the server sent what is no answer to {to}")
 
 
 def refuse_access(reply: object, where: str, what: str, rights: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
+from . import answers
 from .acks import Acknowledger
-from .cursor import Lag, padded, stream_info
+from .cursor import Lag, padded
 from .errors import EventsError
-from .link import Disconnected, Reply
+from .link import Disconnected
 from .pending import Pending, Share
 from .refusals import Refusal
 from .resp import command
@@ -21,51 +22,49 @@ async def ask_lag(share: Share, keeper: Acknowledger, where: str) -> Lag:
             groups(share),
             command("XPENDING", share.stream, share.member.group),
         )
-        for reply in (found, pending):
-            if isinstance(reply, Refusal):
-                raise reply
-        return lag(stream_info(stream), group_of(found, share), pending)
+        return lag(
+            keeper.understood(answers.stream, stream),
+            group_of(keeper.understood(answers.groups, found), share),
+            *keeper.understood(answers.oldest, pending),
+        )
     except (Disconnected, Refusal) as error:
         raise EventsError(f"lag of {share.stream!r}: {where}: {error}") from None
 
 
-def lag(stream: dict[str, Any], group: dict[str, Any], pending: Reply) -> Lag:
+def lag(stream: answers.Stream, group: answers.Group, pending: int, oldest: bytes | None) -> Lag:
     """How far a group is behind: what was not delivered yet, and what was and is not acknowledged.
 
     Args:
         stream: what the server says of the stream.
         group: and of the group.
-        pending: and of what is pending: how many entries, the first and the last of them, by consumer.
+        pending: how many entries are pending.
+        oldest: the first of them.
     """
-    assert isinstance(pending, list)
-    count, oldest = pending[:2]
-    last, delivered = stream["last-generated-id"].decode(), group["last-delivered-id"].decode()
-    first = stream["first-entry"][0].decode() if stream["first-entry"] else ""
+    last, delivered = stream.last_generated_id.decode(), group.last_delivered_id.decode()
+    first = stream.first_entry[0].decode() if stream.first_entry else ""
     undelivered: int | None
     if not first or padded(delivered) >= padded(last):
         undelivered = 0
     elif padded(delivered) < padded(first):
-        undelivered = stream["length"]
+        undelivered = stream.length
     else:
-        undelivered = group.get("lag")  # unknown before Redis 7.0
-    if not count and undelivered == 0:
+        undelivered = group.lag  # unknown before Redis 7.0
+    if not pending and undelivered == 0:
         return Lag(0, 0.0)
-    begins = oldest.decode() if count else max(delivered, first, key=padded)
+    begins = oldest.decode() if oldest else max(delivered, first, key=padded)
     seconds = (_milliseconds(last) - _milliseconds(begins)) / 1000
-    return Lag(None if undelivered is None else undelivered + count, max(0.0, seconds))
+    return Lag(None if undelivered is None else undelivered + pending, max(0.0, seconds))
 
 
 async def ask_pending(share: Share, keeper: Acknowledger, where: str) -> dict[str, Pending]:
     """What is pending for each consumer. EventsError where the server cannot be asked."""
     try:
-        reply = await keeper.ask(command("XINFO", "CONSUMERS", share.stream, share.member.group))
+        asked = command("XINFO", "CONSUMERS", share.stream, share.member.group)
+        consumers = await keeper.ask(asked, answers.members)
     except (Disconnected, Refusal) as error:
         raise EventsError(f"pending of {share.stream!r}: {where}: {error}") from None
-    assert isinstance(reply, list)
-    consumers = map(_named, reply)
     return {
-        each["name"].decode("utf-8", "replace"): Pending(each["pending"], each["idle"] / 1000)
-        for each in consumers
+        each.name.decode("utf-8", "replace"): Pending(each.pending, each.idle / 1000) for each in consumers
     }
 
 
@@ -74,18 +73,12 @@ def groups(share: Share) -> bytes:
     return command("XINFO", "GROUPS", share.stream)
 
 
-def group_of(reply: Reply, share: Share) -> dict[str, Any]:
-    """What the server says of the group, by its names. Refusal where it is not there."""
-    assert isinstance(reply, list)
-    for group in map(_named, reply):
-        if group["name"] == share.member.group.encode():
+def group_of(groups: Iterable[answers.Group], share: Share) -> answers.Group:
+    """The one of these that is the group of the share. Refusal where it is not there."""
+    for group in groups:
+        if group.name == share.member.group.encode():
             return group
     raise Refusal("NOGROUP the group is gone again")
-
-
-def _named(pairs: list[Any]) -> dict[str, Any]:
-    parts = iter(pairs)
-    return {name.decode(): value for name, value in zip(parts, parts, strict=True)}
 
 
 def _milliseconds(id: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Final
 
+from . import answers
 from .cursor import Cursor
 from .errors import LeaseLost, SubscriberBusy
 from .gate import Gate
@@ -237,7 +238,8 @@ class Tenure:
         keys = {cursor.stream: cursor.key for cursor in self._cursors()}
         found: dict[str, Reply] = {}
         for holding in self._each():
-            replies = await holding.ask([command("GET", keys[stream]) for stream in holding.leases])
+            asked = [command("GET", keys[stream]) for stream in holding.leases]
+            replies = await holding.ask(asked, answers.found)
             found |= zip(holding.leases, replies, strict=True)
         return found
 

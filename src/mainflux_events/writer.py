@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
+from . import answers
 from .deadletters import MOST_WORDS, append, dead_letter
 from .errors import ConfigError, DeadLetterLimitReached
 from .health import Condition
@@ -153,7 +154,8 @@ class DeadLetterWriter:
             stream, max_len = self._settings.stream, self._settings.max_len
             if step is None or len(letter) > MOST_WORDS or not self._link.together(stream, *step.keys):
                 step = None  # first the one, then the other
-            reply, again = await self._exchange(append(stream, max_len, letter, step))
+            answer = answers.appended if step is None else step.answer
+            reply, again = await self._exchange(append(stream, max_len, letter, step), answer)
             if isinstance(reply, Refusal):
                 await self._line.rest(reply)  # fenced: whether that lasts, the keeper will know
             elif step is None:
@@ -162,7 +164,7 @@ class DeadLetterWriter:
                 assert keeper is not None
                 return keeper.passed(track, reply, again=again)
 
-    async def _exchange(self, packed: bytes) -> tuple[Reply, bool]:
+    async def _exchange(self, packed: bytes, answer: Callable[[Reply], Reply]) -> tuple[Reply, bool]:
         """Send a command until it is not refused, but for FENCED.
 
         Gives the reply, and whether it may have been executed before.
@@ -171,11 +173,12 @@ class DeadLetterWriter:
         while True:
             try:
                 channel = await self._line.channel()
-                [reply] = await channel.exchange(packed, 1)
+                [reply] = map(answer, await channel.exchange(packed, 1))
                 if isinstance(reply, Refusal) and reply.code != "FENCED":
                     raise reply
             except TROUBLE as trouble:
                 again = again or isinstance(trouble, Disconnected)
+                again = again or (isinstance(trouble, Refusal) and trouble.is_nonsense)
                 await self._line.rest(trouble)
             else:
                 self._line.worked()

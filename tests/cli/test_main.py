@@ -134,7 +134,7 @@ def test_without_the_extra_it_says_how_to_get_it(missing: str) -> None:
     )
     assert shown.returncode == 1
     assert f"{missing} is not installed" in one_line(shown.stderr)
-    assert 'pip install "mainflux-events[demo]"' in shown.stderr
+    assert 'pip install "mainflux-events[cli]"' in shown.stderr
 
 
 def test_an_error_of_our_own_is_not_taken_for_a_missing_extra() -> None:
@@ -146,7 +146,7 @@ def test_an_error_of_our_own_is_not_taken_for_a_missing_extra() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
     )
     assert "ModuleNotFoundError" in shown.stderr
-    assert "[demo]" not in shown.stderr
+    assert "[cli]" not in shown.stderr
 
 
 def test_to_import_it_is_not_to_run_it() -> None:

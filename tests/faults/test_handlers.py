@@ -16,6 +16,7 @@ from faults.kit import append, cursor, subscriber, things, until_stored
 from histories import STREAM
 from mainflux_events import Event, HandlerFailed, Retry, ThingRemoved
 from mainflux_events.testing import RedisServer, redis_server
+from support import wait_until
 
 CONSUMER = Path(__file__).parent / "killed_consumer.py"
 
@@ -41,6 +42,30 @@ async def test_handler_raises(server: RedisServer, client: Redis) -> None:
     assert calls == ["t1", "t2", "t2", "t2", "t3"]
     told = [(thing(each.event), each.attempt, each.final) for each in seen.of("handler_failed")]
     assert told == [("t2", 1, False), ("t2", 2, False), ("t2", 3, True)]
+
+
+async def test_handler_raises_then_dead_lettered_before_the_cursor_moves(
+    fresh_server: RedisServer, direct: Redis
+) -> None:
+    ids = await append(direct, *things(3))
+
+    def handle(event: Event) -> None:
+        if thing(event) == "t2":
+            raise ZeroDivisionError
+
+    # What keeps the dead letter from being written keeps the cursor before its entry.
+    await direct.config_set("maxmemory", 1)
+    async with subscriber(fresh_server, seen := Recorder(), dead_letter="dead") as reader:
+        task = asyncio.create_task(reader.run(handle, retry=Retry(attempts=2, initial=0)))
+        await wait_until(lambda: any("OOM" in each.reason for each in seen.of("retrying")))
+        assert await direct.xlen("dead") == 0
+        await direct.config_set("maxmemory", 0)
+        await until_stored(direct, ids[-1])
+        task.cancel()
+        await asyncio.wait([task])
+        assert (reader.stats.handled, reader.stats.dead_lettered, reader.stats.given_up) == (2, 1, 0)
+    [(_, fields)] = await direct.xrange("dead")
+    assert (fields[b"id"], fields[b"dlq_id"], fields[b"dlq_attempts"]) == (b"t2", ids[1].encode(), b"2")
 
 
 async def test_handler_raises_and_the_cursor_stays_before_it(server: RedisServer, client: Redis) -> None:

@@ -7,6 +7,7 @@ import socket
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,8 @@ from redis.credentials import CredentialProvider
 from clusters import cluster, give_slot, sentinel
 from histories import STREAM, Recorder, numbered, stored_ids
 from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
+from mainflux_events.hooks import Observers
+from mainflux_events.line import Line
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer, redis_server
@@ -463,3 +466,28 @@ async def test_close_leaves_no_connection(fresh_server: RedisServer) -> None:
     await channel.aclose()
     await no_clients_left(fresh_server)
     assert not channel.alive
+
+
+# --- a connection that ends ---
+
+
+async def test_a_connection_that_worked_and_was_closed_since_is_made_again_at_once_another_one_is_not(
+    server: RedisServer, client: Redis
+) -> None:
+    observers = Observers([recorder := Recorder()])
+    settings: dict[str, Any] = {"backoff": SHORT, "patience": 2.0, "observers": observers}
+    line = Line(Link(server.url, 2.0), STREAM, stream=STREAM, what="append", **settings)
+
+    async def closed() -> None:
+        channel = await line.channel()
+        await client.client_kill_filter(_type="normal", skipme=True)
+        await wait_until(lambda: not channel.alive)
+
+    await line.channel()
+    line.worked()
+    await closed()
+    await closed()
+    assert len(recorder.reconnects) == 1
+    with pytest.raises(Unreachable, match="ended a connection before it was of use"):
+        await line.channel()
+    await line.disconnect()

@@ -27,6 +27,7 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel", "tracing"],
     ["link"],
+    ["answers"],
     ["moves"],
     ["cursor", "batch", "ledger", "line", "lease"],
     ["idempotent", "gaps", "notices"],

@@ -17,7 +17,6 @@ from mainflux_events.cursor import (
     parse_id,
     resolve_start,
     stored_cursor,
-    stream_info,
 )
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import bulk_strings
@@ -480,12 +479,24 @@ def test_where_a_commit_on_the_way_was_refused_the_cursor_goes_back_from_what_is
     assert expected(cursor.commit(by_text=False)) == b"8-0"
 
 
+def test_a_cursor_that_could_not_go_back_at_once_goes_back_later() -> None:
+    cursor = attached("8-0")
+    sent(cursor, "9-0")
+    cursor.go_back("0-0")
+    cursor.commit(by_text=False)
+    cursor.answered(None)
+    cursor.answered(Refusal("OOM command not allowed"))
+    assert cursor.due
+    assert expected(cursor.commit(by_text=False)) == b"9-0"
+
+
 def test_a_cursor_goes_back_over_a_lost_connection() -> None:
     cursor = attached("8-0")
     sent(cursor, "9-0")
     cursor.go_back("0-0")
     cursor.commit(by_text=False)
     assert cursor.reattach("9-0") is None
+    assert cursor.due
     assert expected(cursor.commit(by_text=False)) == b"9-0"
 
 
@@ -524,12 +535,3 @@ def test_a_commit_of_the_stream_before_that_arrives_late_is_replaced_again() -> 
     assert cursor.answered(b"9-0") is None
     assert cursor.due
     assert expected(cursor.commit(by_text=False)) == b"9-0"
-
-
-# --- what the server says ------------------------------------------------------------------------------------------
-
-
-def test_what_the_server_says_of_a_stream_is_read_by_its_names() -> None:
-    assert stream_info([b"length", 3, b"first-entry", None]) == {"length": 3, "first-entry": None}
-    with pytest.raises(Refusal, match="NOPERM"):
-        stream_info(Refusal("NOPERM no permission"))

@@ -157,7 +157,7 @@ def test_alone_it_is_appended_as_it_is() -> None:
 
 
 def test_with_a_step_its_words_stand_behind_those_of_the_step() -> None:
-    step = Step("append() return 5", ("cursor", "more"), (b"1-0", "2-0"))
+    step = Step("append() return 5", ("cursor", "more"), (b"1-0", "2-0"), answer=lambda reply: reply)
     name, script, *rest = words(append("dead", 50, [b"a", b"b"], step))
     assert name == b"EVAL"
     assert script.endswith(b"append() return 5")

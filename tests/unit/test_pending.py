@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mainflux_events.answers import Taken
 from mainflux_events.groups import Member
 from mainflux_events.pending import Fetch, Share
 from mainflux_events.refusals import Refusal
@@ -24,9 +25,9 @@ def entries(*numbers: int) -> list[list[Any]]:
     return [[id, [b"operation", b"thing.remove"]] for id in ids(*numbers)]
 
 
-def rows(counts: dict[int, int]) -> list[list[Any]]:
-    """What XPENDING says, of entries and how often each was delivered."""
-    return [[b"%d-0" % number, b"me", 0, count] for number, count in counts.items()]
+def pending(counts: dict[int, int]) -> dict[bytes, int]:
+    """How often each entry was delivered."""
+    return {b"%d-0" % number: count for number, count in counts.items()}
 
 
 def words(packed: bytes) -> list[str]:
@@ -40,7 +41,7 @@ def share() -> Share:
 
 
 def found(share: Share, counts: dict[int, int]) -> None:
-    share.found(rows(counts), 0.0, among=ids(*counts))
+    share.found(pending(counts), 0.0, among=ids(*counts))
 
 
 def fetched(share: Share, most: int = 100) -> list[bytes]:
@@ -130,7 +131,7 @@ def test_what_somebody_else_has_is_told_and_not_handed_out(share: Share) -> None
     read_ahead = entries(1, 2, 3)
     share.took(read_ahead, 0.0)
     share.reads_ahead(read_ahead)
-    assert share.renewed(ids(1, 2, 3), [[b"2-0", b"you"]], 10.0) == {b"2-0": b"you"}
+    assert share.renewed(ids(1, 2, 3), [(b"2-0", b"you")], 10.0) == {b"2-0": b"you"}
     assert [entry[0] for entry in read_ahead] == ids(1, 3)
     assert not share.holds("2-0")
     finish(share, 2)
@@ -141,7 +142,7 @@ def test_what_is_pending_for_nobody_is_still_handed_out(share: Share) -> None:
     read_ahead = entries(1, 2)
     share.took(read_ahead, 0.0)
     share.reads_ahead(read_ahead)
-    assert share.renewed(ids(1, 2), [[b"2-0", b""]], 10.0) == {}
+    assert share.renewed(ids(1, 2), [(b"2-0", b"")], 10.0) == {}
     assert [entry[0] for entry in read_ahead] == ids(1, 2)
     assert share.holds("2-0")
 
@@ -152,27 +153,27 @@ def test_what_is_pending_for_nobody_is_still_handed_out(share: Share) -> None:
 def test_only_what_is_not_known_was_taken_over(share: Share) -> None:
     share.took(entries(1, 2), 0.0)
     finish(share, 2)
-    assert share.looked([b"7-0", ids(1, 2, 3), ids(4)]) == (ids(3), ids(4))
+    assert share.looked(Taken(b"7-0", ids(1, 2, 3), ids(4))) == (ids(3), ids(4))
     assert share.place == "7-0"
-    assert share.looked([b"0-0", ids(5)]) == (ids(5), []), "Redis 6.2 does not tell what is gone"
+    assert share.looked(Taken(b"0-0", ids(5))) == (ids(5), []), "Redis 6.2 does not tell what is gone"
 
 
 def test_of_what_is_pending_only_what_was_taken_over_is_found(share: Share) -> None:
     # Between them may be what was delivered to this consumer and is still on its way.
-    share.found(rows({1: 1, 2: 1, 3: 1}), 0.0, among=ids(1, 3))
+    share.found(pending({1: 1, 2: 1, 3: 1}), 0.0, among=ids(1, 3))
     assert fetched(share) == ids(1, 3)
 
 
 def test_what_is_pending_and_not_known_has_strayed(share: Share) -> None:
     share.took(entries(1, 2), 0.0)
     finish(share, 2)
-    share.strayed(rows({1: 1, 2: 1, 3: 1, 4: 2}), 0.0, undelivered=True)
+    share.strayed(pending({1: 1, 2: 1, 3: 1, 4: 2}), 0.0, undelivered=True)
     assert fetched(share) == ids(3)
     assert share.deliveries() == [(b"3-0", 0), (b"4-0", 1)], "the delivery that never arrived does not count"
 
 
 def test_what_a_consumer_before_this_one_left_under_its_name_counts(share: Share) -> None:
-    share.strayed(rows({1: 2}), 0.0, undelivered=False)
+    share.strayed(pending({1: 2}), 0.0, undelivered=False)
     assert share.deliveries() == [(b"1-0", 2)]
 
 
@@ -215,12 +216,11 @@ def test_a_fetch_counts_nothing_and_a_delivery_one_more(share: Share) -> None:
     assert words(share.count(b"1-0"))[-2:] == ["1-0", "2"]
 
 
-@pytest.mark.parametrize("reply", [[entries(1)[0], None], [entries(1)[0]]], ids=["6.2", "7.0"])
-def test_what_is_in_the_stream_no_more_is_lost_and_acknowledged(reply: list[Any], share: Share) -> None:
+def test_what_is_in_the_stream_no_more_is_lost_and_acknowledged(share: Share) -> None:
     found(share, {1: 1, 2: 1})
     fetch = share.next_fetch(100)
     assert fetch is not None
-    there, gone = share.fetched(fetch, reply, 0.0)
+    there, gone = share.fetched(fetch, entries(1), 0.0)
     assert ([entry[0] for entry in there], gone) == (ids(1), ids(2))
     share.lose(gone)
     assert share.unacknowledged == ids(2)

@@ -1,4 +1,4 @@
-"""The command `mainflux-events`, a file for each of its commands. It needs the extra `demo`."""
+"""The command `mainflux-events`, a file for each of its commands. It needs the extra `cli`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line of this process. Gives its exit status: 0, 1 for a failure, 2 for wrong usage."""
+    """Run the command line of this process. Gives its exit status: 0, see `statuses`."""
     try:
         from .app import run
     except ModuleNotFoundError as error:
@@ -15,7 +15,7 @@ def main() -> int:
             raise
         print(
             f"mainflux-events: {missing} is not installed: "
-            'python -m pip install "mainflux-events[demo]" brings what the commands need',
+            'python -m pip install "mainflux-events[cli]" brings what the commands need',
             file=sys.stderr,
         )
         return 1

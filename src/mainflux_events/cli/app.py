@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,11 +14,25 @@ from redis.exceptions import RedisError
 from .. import EventsError, __version__
 from ..testing import ServerFailed, ServerNotFound
 from .demo.command import demo
+from .lag import lag
+from .publish import publish
+from .schema import schema
+from .seek import seek
+from .statuses import FAILED, INTERRUPTED, WRONG_USAGE
+from .streams import streams
+from .tail import tail
+from .top import top
 
 PROGRAM = "mainflux-events"
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
-app: typer.Typer = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app: typer.Typer = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(streams)
+app.command()(schema)
+app.command()(lag)
+app.command()(seek)
+app.command()(publish)
+app.command()(tail)
+app.command()(top)
 app.command()(demo)
 
 # The base of Typer's complaints about a command line. Not each version that is supported has a public name for it.
@@ -37,9 +52,13 @@ def mainflux_events(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Domain events on Redis Streams.
+    """Domain events on Redis Streams: look at them, and act on them.
+
+    The server is given by --redis, or by the environment variable MAINFLUX_EVENTS_REDIS.
 
     To see both sides at work, with nothing else installed: mainflux-events demo
+
+    Exit status: 0 done; 1 failed; 2 wrong usage; 3 done in part, or something was found; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -56,10 +75,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = app(arguments, prog_name=PROGRAM, standalone_mode=False) or 0
     except _UsageError as error:
         return _complain(error.format_message(), WRONG_USAGE)  # type: ignore[attr-defined]
+    except typer.Abort:
+        return _complain("nothing was done", FAILED)
     except Exception as error:
         cause = _first_of(error)
         if isinstance(cause, BrokenPipeError):
-            return FAILED  # nobody is there to be told
+            # Nobody is there to be told, also not of what is still to be written at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
         if not isinstance(cause, EventsError | RedisError | ServerFailed | ServerNotFound):
             raise
         what = "the server cannot be used: " if isinstance(cause, RedisError) else ""

@@ -40,3 +40,16 @@ async def _cancellable(main: Coroutine[Any, Any, Result]) -> Result:
     for each in handled:
         loop.add_signal_handler(each, end)
     return await main
+
+
+async def readable(file: int) -> None:
+    """Wait until a read from a file descriptor would not wait. A signal finds an event loop that runs."""
+    loop, there = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(file, there.set)
+    except PermissionError:
+        return  # a file on a disk, which always is
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(file)

@@ -1,0 +1,288 @@
+"""What the server answers, held against what a Redis server would: the one place where its shape is looked at.
+
+Each function takes the reply to one command and gives what it says. Where that is an error, it is raised; and what is
+no answer to this command, as whatever else listens at an address may send, is a `Refusal` too: NONSENSE. It is got
+over like any other one: with a report, a wait and another connection.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Container
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from .link import Reply
+from .refusals import Refusal, nonsense
+
+T = TypeVar("T")
+
+# As XREAD gives them: ID and fields, the names and values in turn.
+Entries: TypeAlias = list[list[Any]]
+
+_ID: Final = re.compile(rb"\d{1,20}-\d{1,20}")
+_IDS: Final = re.compile(rb"(?:\d{1,20}-\d{1,20} )*")
+
+
+def _understood(form: Any, reply: Reply, to: str) -> Any:
+    """The reply, where it is of this type, as msgspec understands it."""
+    if isinstance(reply, Refusal):
+        raise reply
+    try:
+        return msgspec.convert(reply, form)
+    except msgspec.ValidationError:
+        raise nonsense(to) from None
+
+
+def _check_ids(ids: list[Any], to: str) -> None:
+    """Raise for what is no ID among these."""
+    together = b" ".join([*ids, b""])
+    if _IDS.fullmatch(together) is None or together.count(b" ") != len(ids):
+        raise nonsense(to)
+
+
+# --- strings and numbers --------------------------------------------------------------------------------------------
+
+
+def count(reply: Reply) -> int:
+    """To the script with which a consumer leaves: how many entries it gave back."""
+    found: int = _understood(int, reply, "a script")
+    return found
+
+
+def done(reply: Reply) -> None:
+    """To what is answered by OK."""
+    _understood(bytes, reply, "a command")
+
+
+def kind(reply: Reply) -> str:
+    """To TYPE: of which type a key is, "none" where it is not there."""
+    found: bytes = _understood(bytes, reply, "TYPE")
+    return found[:40].decode("ascii", "replace")
+
+
+def stored(reply: Reply) -> bytes | None:
+    """To GET: what is stored, None where nothing is."""
+    found: bytes | None = _understood(bytes | None, reply, "GET")
+    return found
+
+
+# Refusals of what follows concern some of what was asked for together. So they are given, not raised.
+
+
+def moved(reply: Reply) -> Reply:
+    """To the script of commits: None, the ID that was found, or an empty one where there was none."""
+    found = reply is None or reply == b"" or (isinstance(reply, bytes) and _ID.fullmatch(reply))
+    return reply if found or isinstance(reply, Refusal) else nonsense("a commit")
+
+
+def acknowledged(reply: Reply) -> Reply:
+    """To XACK: how many were pending."""
+    return reply if type(reply) is int or isinstance(reply, Refusal) else nonsense("XACK")
+
+
+def appended(reply: Reply) -> Reply:
+    """To XADD: the ID of the entry."""
+    found = isinstance(reply, bytes) and _ID.fullmatch(reply)
+    return reply if found or isinstance(reply, Refusal) else nonsense("XADD")
+
+
+def flag(reply: Reply) -> Reply:
+    """To a script that says whether it has done something: 0 or 1."""
+    told = type(reply) is int and 0 <= reply <= 1
+    return reply if told or isinstance(reply, Refusal) else nonsense("a script")
+
+
+def okay(reply: Reply) -> Reply:
+    """To a script that gives OK."""
+    return reply if isinstance(reply, bytes | Refusal) else nonsense("a script")
+
+
+def found(reply: Reply) -> Reply:
+    """To GET: what is stored, None where nothing is."""
+    return reply if reply is None or isinstance(reply, bytes | Refusal) else nonsense("GET")
+
+
+def left(reply: Reply) -> Reply:
+    """To the script that asks for a lease: None, or how many milliseconds are left to somebody else."""
+    told = reply is None or type(reply) is int
+    return reply if told or isinstance(reply, Refusal) else nonsense("a script")
+
+
+# --- entries --------------------------------------------------------------------------------------------------------
+
+
+class _Words(dict[int, Callable[..., bytes]]):
+    """By their number, what takes so many bytes objects, an even number of them, and nothing else.
+
+    All fields of all entries go through this. Of what there is to look at the types of objects in a list, packing no
+    byte of each of them takes the least time.
+    """
+
+    def __missing__(self, words: int) -> Callable[..., bytes]:
+        if words % 2:
+            raise ValueError("a name without a value")
+        pack = self[words] = struct.Struct("0s" * words).pack
+        return pack
+
+
+_WORDS: Final = _Words()
+
+
+def _check(entries: Any, to: str) -> Entries:
+    words = _WORDS
+    try:
+        ids = [id for id, _ in entries]
+        fields = [fields for _, fields in entries]
+        _check_ids(ids, to)
+        if not {type(entries), *map(type, fields)} <= {list}:
+            raise nonsense(to)
+        for each in fields:
+            words[len(each)](*each)
+    except (TypeError, ValueError, struct.error):
+        raise nonsense(to) from None
+    return entries  # type: ignore[no-any-return]
+
+
+def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entries]:
+    """To XREAD and XREADGROUP: entries by the stream that they are from.
+
+    Args:
+        reply: any.
+        streams: the keys of those that were asked for.
+        to: the command, for the message.
+    """
+    if reply is None:
+        return {}
+    parts: list[tuple[bytes, Any]] = _understood(list[tuple[bytes, Any]], reply, to)
+    if not all(stream in streams for stream, _ in parts):
+        raise nonsense(to)
+    return {stream: _check(entries, to) for stream, entries in parts}
+
+
+def fetched(reply: Reply) -> Entries:
+    """To XCLAIM: entries. Redis 6.2 has nil for those that are not there any more."""
+    found = _understood(list[Any], reply, "XCLAIM")
+    return _check([entry for entry in found if entry is not None], "XCLAIM")
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+class Taken(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to XAUTOCLAIM … JUSTID.
+
+    Attributes:
+        place: where the next look goes on.
+        ids: what was taken over.
+        gone: what was pending and is not in the stream any more; Redis 6.2 does not tell.
+    """
+
+    place: bytes
+    ids: list[bytes]
+    gone: list[bytes] = []
+
+
+def taken(reply: Reply) -> Taken:
+    """To XAUTOCLAIM … JUSTID."""
+    found: Taken = _understood(Taken, reply, "XAUTOCLAIM")
+    _check_ids([found.place, *found.ids, *found.gone], "XAUTOCLAIM")
+    return found
+
+
+def deliveries(reply: Reply) -> dict[bytes, int]:
+    """To XPENDING: how often each entry was delivered."""
+    found = _understood(list[tuple[bytes, bytes, int, int]], reply, "XPENDING")
+    _check_ids([id for id, *_ in found], "XPENDING")
+    return {id: delivered for id, _, _, delivered in found}
+
+
+def oldest(reply: Reply) -> tuple[int, bytes | None]:
+    """To XPENDING without more: how many entries are pending, and the oldest of them."""
+    found, first, *_ = _understood(tuple[int, bytes | None, Any, Any], reply, "XPENDING")
+    if found and first is None:
+        raise nonsense("XPENDING")
+    _check_ids([first or b"0-0"], "XPENDING")
+    return found, first
+
+
+def owners(reply: Reply) -> list[tuple[bytes, bytes]]:
+    """To the script that renews: entries that are somebody else's, and whose."""
+    found: list[tuple[bytes, bytes]] = _understood(list[tuple[bytes, bytes]], reply, "a renewal")
+    _check_ids([id for id, _ in found], "a renewal")
+    return found
+
+
+def names(reply: Reply) -> list[bytes]:
+    """To the script that removes consumers: their names."""
+    found: list[bytes] = _understood(list[bytes], reply, "a script")
+    return found
+
+
+# --- XINFO ----------------------------------------------------------------------------------------------------------
+
+
+class Stream(msgspec.Struct, frozen=True, rename="kebab"):
+    """The answer to XINFO STREAM; counts and deletions are told from Redis 7.0 on."""
+
+    length: int
+    last_generated_id: bytes
+    first_entry: tuple[bytes, list[Any]] | None
+    entries_added: int | None = None
+    max_deleted_entry_id: bytes = b"0-0"
+
+
+class Group(msgspec.Struct, frozen=True, rename="kebab"):
+    """One of the answer to XINFO GROUPS; the lag is told from Redis 7.0 on, and not always."""
+
+    name: bytes
+    last_delivered_id: bytes
+    lag: int | None = None
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One of the answer to XINFO CONSUMERS; idle in milliseconds."""
+
+    name: bytes
+    pending: int
+    idle: int
+
+
+_NO_STREAM: Final = Stream(0, b"0-0", None, 0)
+
+
+def stream(reply: Reply) -> Stream:
+    """To XINFO STREAM. A stream that is not there is an empty one."""
+    if isinstance(reply, Refusal) and "no such key" in reply.text:
+        return _NO_STREAM
+    found: Stream = _named(Stream, reply, "XINFO STREAM")
+    first = b"0-0" if found.first_entry is None else found.first_entry[0]
+    _check_ids([found.last_generated_id, found.max_deleted_entry_id, first], "XINFO STREAM")
+    return found
+
+
+def groups(reply: Reply) -> list[Group]:
+    """To XINFO GROUPS."""
+    told = _understood(list[list[Any]], reply, "XINFO GROUPS")
+    found = [_named(Group, each, "XINFO GROUPS") for each in told]
+    _check_ids([each.last_delivered_id for each in found], "XINFO GROUPS")
+    return found
+
+
+def members(reply: Reply) -> list[Member]:
+    """To XINFO CONSUMERS."""
+    told = _understood(list[list[Any]], reply, "XINFO CONSUMERS")
+    return [_named(Member, each, "XINFO CONSUMERS") for each in told]
+
+
+def _named(form: type[T], reply: Reply, to: str) -> T:
+    """Names and values in turn, as a struct. What that does not know is passed over."""
+    pairs = _understood(list[Any], reply, to)
+    try:
+        named = {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        found: T = msgspec.convert(named, form)
+    except (AttributeError, ValueError):  # msgspec's own is one of the latter
+        raise nonsense(to) from None
+    return found
