@@ -5,6 +5,7 @@ The tests run against the installed package, never against the tree.
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -131,20 +132,48 @@ def from_debian(session: nox.Session, cache: Path) -> Path:
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
     with session.chdir(cache):
-        Path("lists", "partial").mkdir(parents=True)
-        lists = f"Dir::State::Lists={cache / 'lists'}"
-        apt = ("apt-get", "--quiet", "--option", lists, "--option", "APT::Sandbox::User=")
-        session.run(*apt, "update", external=True)
         # The libraries that a machine without Redis lacks come along.
-        session.run(*apt, "download", "redis-server", "redis-tools", "libjemalloc2", "liblzf1", external=True)
-        for package in cache.glob("*.deb"):
-            session.run("dpkg", "--extract", package.name, ".", external=True, silent=True)
+        debian_packages(session, cache, "redis-server", "redis-tools", "libjemalloc2", "liblzf1")
     libraries = ":".join(str(path) for path in sorted((cache / "usr" / "lib").glob("*-linux-gnu")))
     wrapper = cache / "redis-server"
     server = shlex.quote(str(cache / "usr" / "bin" / "redis-server"))
     wrapper.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={shlex.quote(libraries)} exec {server} "$@"\n')
     wrapper.chmod(0o755)
     return wrapper
+
+
+def debian_packages(session: nox.Session, cache: Path, *names: str) -> None:
+    """Unpack packages in the current directory, which is empty."""
+    Path("lists", "partial").mkdir(parents=True)
+    lists = f"Dir::State::Lists={cache / 'lists'}"
+    apt = ("apt-get", "--quiet", "--option", lists, "--option", "APT::Sandbox::User=")
+    session.run(*apt, "update", external=True)
+    session.run(*apt, "download", *names, external=True)
+    for package in cache.glob("*.deb"):
+        session.run("dpkg", "--extract", package.name, ".", external=True, silent=True)
+
+
+@nox.session
+def alerts(session: nox.Session) -> None:
+    """The alert rules and the expressions of the dashboard, by Prometheus' own tool, out of Debian's package."""
+    cache = session.cache_dir.resolve() / "prometheus"
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
+    docs = Path("docs", "observability").resolve()
+    with session.chdir(cache):
+        debian_packages(session, cache, "prometheus")
+        # Each expression of the dashboard as a rule, which is what the tool can check. JSON is YAML, too.
+        panels = json.loads((docs / "grafana.json").read_text())["panels"]
+        found = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+        rules = [
+            {"record": f"dashboard:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+            for number, expression in enumerate(found)
+        ]
+        group = {"name": "dashboard", "rules": rules}
+        Path("dashboard.yml").write_text(json.dumps({"groups": [group]}))
+        promtool = str(cache / "usr" / "bin" / "promtool")
+        session.run(promtool, "check", "rules", str(docs / "alerts.yml"), "dashboard.yml", external=True)
+        session.run(promtool, "test", "rules", str(docs / "alerts_test.yml"), external=True)
 
 
 @nox.session

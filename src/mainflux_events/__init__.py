@@ -43,6 +43,7 @@ from .errors import (
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
 from .group import GroupSubscriber
+from .health import Health, PublisherHealth, SubscriberHealth
 from .hooks import Hooks
 from .letterbox import drop_dead_letters, read_dead_letters
 from .partitioned import PartitionedSubscriber
@@ -80,6 +81,7 @@ __all__ = [
     "GroupRemoved",
     "GroupSubscriber",
     "HandlerFailed",
+    "Health",
     "Hooks",
     "Identity",
     "Lag",
@@ -96,6 +98,7 @@ __all__ = [
     "ProfileUpdated",
     "Publisher",
     "PublisherClosed",
+    "PublisherHealth",
     "PublisherStats",
     "Redriven",
     "Retry",
@@ -103,6 +106,7 @@ __all__ = [
     "StreamReset",
     "Subscriber",
     "SubscriberBusy",
+    "SubscriberHealth",
     "SubscriberStats",
     "ThingCreated",
     "ThingGroupAndProfileUpdated",

@@ -63,6 +63,11 @@ class Appender(ABC):
         """Whether a batch has to be sent again as it is, because it may be there already."""
         return False
 
+    @property
+    def sends_events(self) -> bool:
+        """Whether the last payload was the batch, and not what had to go first."""
+        return True
+
     def connected(self) -> None:  # noqa: B027 - most need not know
         """What is sent next goes over a new connection."""
 

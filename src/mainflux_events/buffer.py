@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Literal, get_args
 
 from .errors import BufferFull, ConfigError
@@ -48,6 +49,8 @@ class Buffer:
         self._refused = 0
         self.in_flight: list[bytes] = []
         self.first_in_flight: int = 0
+        # What has this position or a later one was accepted after this moment. One or two for each batch.
+        self._accepted: deque[tuple[int, float]] = deque()
 
     def __len__(self) -> int:
         return self.queued - self._left
@@ -66,6 +69,13 @@ class Buffer:
     def oldest(self) -> int:
         """The position of the oldest event that is not settled; where there is none, that of the next event."""
         return self.first_in_flight if self.in_flight else self._left
+
+    @property
+    def oldest_accepted(self) -> float | None:
+        """When the oldest event that is not settled was accepted, or a bit before; None where there is none."""
+        oldest = self.oldest
+        moments = [moment for position, moment in tuple(self._accepted) if position <= oldest]
+        return moments[-1] if moments and self.unsettled else None
 
     @property
     def crowded(self) -> bool:
@@ -128,8 +138,12 @@ class Buffer:
 
         Cancelled, it leaves everything where it was.
         """
+        comes_now = self._queue.empty() or not self._accepted
         packed = await self._queue.get()
         self.first_in_flight = self._left
+        now = monotonic()
+        if comes_now:
+            self._accepted.append((self._left, now))
         batch = [packed]
         taken = len(packed)
         get = self._queue.get_nowait
@@ -142,6 +156,9 @@ class Buffer:
         self.in_flight = batch
         self._left += len(batch)
         self._held -= taken
+        self._accepted.append((self.queued, now))
+        while len(self._accepted) > 1 and self._accepted[1][0] <= self.first_in_flight:
+            self._accepted.popleft()
         if self._waiting:
             self._admit()
 

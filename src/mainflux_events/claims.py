@@ -12,6 +12,7 @@ from . import answers
 from .acks import Acknowledger, Redelivery
 from .cursor import FIRST
 from .errors import DeliveredTooOften
+from .health import Condition
 from .hooks import LeaseLostDetails, Observers, Occasionally, logger
 from .intake import Batch, Inbox, Part
 from .link import Disconnected
@@ -75,6 +76,11 @@ class Claimer:
 
     async def begin(self) -> None:
         """The reader joins the group; until then there is nothing to do."""
+
+    @property
+    def condition(self) -> Condition | None:
+        """The connection is the keeper's."""
+        return None
 
     async def disconnect(self) -> None:
         """The connection is the keeper's."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from time import monotonic
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
 
+from .checkup import found
 from .dispatch import BatchHandler, Dispatch, Handler, OnFailure
 from .events import Event
+from .health import MAX_STALL, SubscriberHealth, subscriber_health
 from .keeping import Keeping
-from .policies import Retry, instance
+from .policies import Retry, instance, positive
 from .service import Connected
 from .stats import SubscriberStats
 from .stepping import Stepper
@@ -88,6 +91,7 @@ class Consumer(Stepper):
             timeout=timeout,
             on_failure=on_failure,
             observers=self._observers,
+            name=self._name,
             bury=None if self._writer is None else self._bury_event,
             gate=self._gate,
         )
@@ -217,6 +221,16 @@ class Consumer(Stepper):
             missed=self._notices.missed,
             resets=self._notices.resets,
         )
+
+    def health(self, *, max_stall: float = MAX_STALL) -> SubscriberHealth:
+        """Whether it gets on. Asks nobody, and may be called from any thread.
+
+        Args:
+            max_stall: how many seconds one event may be in hand, events may wait until somebody asks for them, and
+                attempts to read, to store what is handled or to renew the lease may fail.
+        """
+        positive("max_stall", max_stall)
+        return subscriber_health(found(self), monotonic(), max_stall)
 
     # --- life ---
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, Protocol
 
+from .health import Condition
 from .holding import Holding
 from .hooks import LeaseLostDetails, Observers, logger
 from .lease import Lease
@@ -100,6 +101,11 @@ class Desk:
     def held(self) -> list[str]:
         """The streams that are read."""
         return list(self._tenancies)
+
+    @property
+    def condition(self) -> Condition:
+        """How the connection does."""
+        return self._holding.line.condition
 
     @property
     def until(self) -> float:

@@ -13,6 +13,7 @@ from .events import Event
 from .gate import Gate
 from .hooks import HandlerFailedDetails, Observers, logger
 from .policies import Retry, Waits, positive
+from .tracing import wrapped
 
 Handler: TypeAlias = "Callable[[Event], Awaitable[Any] | Any]"
 BatchHandler: TypeAlias = "Callable[[list[Event]], Awaitable[Any] | Any]"
@@ -30,6 +31,7 @@ class Dispatch:
         timeout: seconds that one call may take; a plain function cannot be interrupted.
         on_failure: what becomes of an event that no attempt handled.
         observers: who is told.
+        name: of the subscriber, or of the group.
         bury: where "skip" means the dead letters, what appends to them.
         gate: until when there may be further attempts.
     """
@@ -42,6 +44,7 @@ class Dispatch:
         timeout: float | None,
         on_failure: OnFailure,
         observers: Observers,
+        name: str = "",
         bury: Bury | None = None,
         gate: Gate | None = None,
     ) -> None:
@@ -55,7 +58,7 @@ class Dispatch:
             positive("timeout", timeout)
         if on_failure not in ("skip", "raise"):
             raise ConfigError(f"on_failure: 'skip' or 'raise' is wanted, not {on_failure!r}")
-        self._handler = handler
+        self._handler = wrapped(handler, name, observers)
         self._retry = retry
         self._timeout = timeout
         self._on_failure = on_failure
@@ -162,7 +165,7 @@ class Dispatch:
         cancelled_before = task.cancelling()
         try:
             # A handler may change the list that it gets.
-            result: Any = self._handler(given if isinstance(given, Event) else list(given))  # type: ignore[arg-type]
+            result: Any = self._handler(given if isinstance(given, Event) else list(given))
             if not isawaitable(result):
                 return None
             if self._timeout is None:

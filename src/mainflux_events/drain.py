@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
-from .batch import Appender
+from .batch import Appender, Verdict
 from .buffer import Buffer
 from .errors import ConfigError
-from .hooks import Observers, SequenceLostDetails, logger
+from .health import PublisherHealth, Publishing, publisher_health
+from .hooks import Observers, SentDetails, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line
 from .link import Channel, Disconnected, Link, Reply, Unreachable
@@ -65,6 +67,10 @@ class Drain:
         self._admit = admit
         # The position of an event that the server has refused to take, in the middle of a batch.
         self._poison = 0
+        self._sent = 0.0
+        self._started: float | None = None
+        self._ended: float | None = None
+        self._acknowledged: float | None = None
         self.argument_limit: int = DEFAULT_ARGUMENT_LIMIT
         self.line: Line = Line(
             link,
@@ -129,13 +135,33 @@ class Drain:
 
     async def run(self) -> None:
         """Append for ever; once the line is closing, until nothing is left. Cancelled, it leaves the rest."""
+        self._started = monotonic()
         try:
             while self._buffer.unsettled or not self.line.closing.is_set():
                 if not self._buffer.in_flight:
                     await self._buffer.next_batch(BATCH_EVENTS, BATCH_BYTES)
                 await self._attempt()
         finally:
+            self._ended = monotonic()
             await self.line.disconnect()
+
+    def health(self, closed: str, max_stall: float) -> PublisherHealth:
+        """How it gets on.
+
+        Args:
+            closed: why nothing can be published; "" where that can be.
+            max_stall: how many seconds what is to be appended may not be.
+        """
+        found = Publishing(
+            closed,
+            self.line.condition,
+            self._buffer.unsettled,
+            self._buffer.oldest_accepted,
+            self._acknowledged,
+            self._started,
+            self._ended,
+        )
+        return publisher_health(found, monotonic(), max_stall)
 
     async def _attempt(self) -> None:
         batch: list[bytes] = []
@@ -144,7 +170,9 @@ class Drain:
             batch = self._next_batch()
             if not batch:
                 return
-            replies = await channel.exchange(*self._appender.payload(batch))
+            payload = self._appender.payload(batch)
+            self._sent = monotonic()
+            replies = await channel.exchange(*payload)
         except TROUBLE as trouble:
             if batch and isinstance(trouble, Disconnected):
                 self._settle(len(batch), trouble.replies)
@@ -170,9 +198,12 @@ class Drain:
         """Take what the replies say of the batch. Gives the refusal because of which the rest has to wait."""
         found = self._appender.verdict(events, replies)
         done = len(found.acknowledged)
+        if self._observers and self._appender.sends_events:
+            self._report_sent(events, found)
         if done:
             self._ledger.note_acknowledged(self._buffer.first_in_flight, found.acknowledged)
             self._buffer.settle(done)
+            self._acknowledged = monotonic()
             self.line.worked()
         if found.lost is not None:
             self._report_lost(found.lost)
@@ -183,6 +214,14 @@ class Drain:
             self._poison = self._buffer.first_in_flight + found.poison - done
         self._ledger.note_progress(self._buffer.oldest)
         return found.refusal if found.poison is None else None
+
+    def _report_sent(self, events: int, found: Verdict) -> None:
+        done = len(found.acknowledged)
+        error = "" if done == events else found.refusal.code if found.refusal is not None else "disconnected"
+        seconds = monotonic() - self._sent
+        batch = self._buffer.in_flight[:events]
+        details = SentDetails(self._stream, events, done, error, seconds, batch, self._appender.heads)
+        self._observers.notify("sent", details)
 
     def _report_lost(self, details: SequenceLostDetails) -> None:
         logger.error(

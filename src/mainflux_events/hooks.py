@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,15 @@ from .values import text_of
 from .wire import decode, operation_of
 
 logger: logging.Logger = logging.getLogger("mainflux_events")
+
+
+def _name(record: logging.LogRecord) -> bool:
+    """Give a record the name of what happened, for those who write the log as JSON."""
+    record.event_name = record.getMessage().partition(":")[0]
+    return True
+
+
+logger.addFilter(_name)
 
 
 class LostDetails(msgspec.Struct, frozen=True, gc=False):
@@ -67,6 +76,38 @@ class UndeliveredDetails(LostDetails, frozen=True):
 
     Or nobody knows whether it was appended, and an idempotent publisher may not try again.
     """
+
+
+class SentDetails(msgspec.Struct, frozen=True):
+    """A batch was sent, and answered or not. One that is sent again is another one.
+
+    Attributes:
+        stream: where it went.
+        events: how many events it had.
+        acknowledged: how many of these the server has acknowledged.
+        error: the first word of what it said of the next one, "disconnected" where it said nothing; "" where all are
+            acknowledged.
+        seconds: from the sending to the answer.
+    """
+
+    stream: str
+    events: int
+    acknowledged: int
+    error: str
+    seconds: float
+    # The commands that append them, and what takes these apart.
+    _batch: Sequence[bytes]
+    _heads: Heads
+
+    def fields(self, most: int) -> list[tuple[tuple[bytes, bytes], ...]]:
+        """What was to be appended, pairs of name and value, of so many events at most."""
+        return [pairs_of(self._heads.fields_of(packed)) for packed in self._batch[:most]]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(stream={self.stream!r}, events={self.events}, "
+            f"acknowledged={self.acknowledged}, error={self.error!r})"
+        )
 
 
 class RetryingDetails(msgspec.Struct, frozen=True):
@@ -260,6 +301,9 @@ class Hooks:
     def undelivered(self, details: UndeliveredDetails) -> None:
         """An accepted event was given up."""
 
+    def sent(self, details: SentDetails) -> None:
+        """A batch of events was sent, and answered or not."""
+
     def retrying(self, details: RetryingDetails) -> None:
         """An attempt failed; the next one comes after a wait."""
 
@@ -307,13 +351,17 @@ class Occasionally:
 
 
 class Observers:
-    """Several hooks as one, none of which can do harm."""
+    """Several hooks as one, none of which can do harm.
+
+    Attributes:
+        each: the hooks.
+    """
 
     def __init__(self, hooks: Hooks | Iterable[Hooks]) -> None:
         if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable):
             hooks = (hooks,)
-        self._hooks = tuple(hooks)
-        for hook in self._hooks:
+        self.each: tuple[Hooks, ...] = tuple(hooks)
+        for hook in self.each:
             if not isinstance(hook, Hooks):
                 raise ConfigError(f"hooks: an instance of a subclass of Hooks is wanted, not {hook!r}")
             for method in vars(Hooks):
@@ -323,11 +371,11 @@ class Observers:
                     )
 
     def __bool__(self) -> bool:
-        return bool(self._hooks)
+        return bool(self.each)
 
     def notify(self, method: str, details: Any) -> None:
         """Call one method of each."""
-        for hook in self._hooks:
+        for hook in self.each:
             try:
                 getattr(hook, method)(details)
             except (Exception, asyncio.CancelledError):

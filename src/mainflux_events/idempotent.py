@@ -150,6 +150,9 @@ class Counted(Heads):
         head = self[fields] = bulk(b"%04d" % fields)
         return head
 
+    def count(self, packed: bytes) -> int:
+        return int(packed[4:8])
+
     def fields_of(self, packed: bytes) -> list[bytes]:
         return bulk_strings(packed)[1:]
 
@@ -209,6 +212,10 @@ class Numbered(Appender):
     @property
     def in_doubt(self) -> bool:
         return self._in_doubt
+
+    @property
+    def sends_events(self) -> bool:
+        return not self._claiming
 
     @property
     def _ran_out(self) -> bool:

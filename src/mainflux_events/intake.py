@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -159,8 +160,19 @@ class Batch(msgspec.Struct):
     taken: Callable[[bool], None]
 
 
-# Batches; what no further attempt can mend; None for the end.
-Inbox: TypeAlias = "asyncio.Queue[Batch | Exception | None]"
+class Inbox(asyncio.Queue[Batch | Exception | None]):
+    """Batches; what no further attempt can mend; None for the end.
+
+    Attributes:
+        since: when something was put into it that was empty.
+    """
+
+    since: float = 0.0
+
+    def _put(self, item: Batch | Exception | None) -> None:
+        if self.empty():
+            self.since = monotonic()
+        super()._put(item)
 
 
 class Intake:
@@ -171,7 +183,7 @@ class Intake:
     """
 
     def __init__(self, sieve: Sieve) -> None:
-        self.inbox: Inbox = asyncio.Queue()
+        self.inbox: Inbox = Inbox()
         self._sieve = sieve
         self._parts: deque[Part | Notice] = deque()
         self._given_back: deque[Run] = deque()
@@ -215,6 +227,13 @@ class Intake:
         else:
             del part.entries[:looked_at]
         return Run(part, entries[:looked_at], passed, events, unreadable, ends)
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when there is something to be taken; None where there is nothing. 0, where some of it was taken."""
+        if self._parts or self._given_back:
+            return 0.0
+        return None if self.inbox.empty() else self.inbox.since
 
     def clear(self) -> None:
         """Forget all that was fetched."""

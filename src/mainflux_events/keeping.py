@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from .health import Condition
 from .hooks import Observers
 from .intake import Entries
 from .policies import Commit
@@ -88,6 +89,11 @@ class Keeping(ABC, Generic[T]):
     @abstractmethod
     async def run(self) -> None:
         """Do what that leaves to be done in the background, until cancelled."""
+
+    @property
+    @abstractmethod
+    def condition(self) -> Condition | None:
+        """How storing goes; None where all that is handled is stored."""
 
     @abstractmethod
     def report_unsaved(self) -> None:

@@ -13,6 +13,7 @@ from .buffer import Buffer, Overflow
 from .drain import LEAST_ARGUMENT_LIMIT, Drain
 from .errors import ConfigError, EncodeError
 from .events import Action, Event
+from .health import PublisherHealth, worst
 from .hooks import Observers, logger
 from .idempotent import Numbered
 from .ledger import Ledger, settled
@@ -21,6 +22,7 @@ from .partitions import Agreement, Key, Partitioner, partition_streams
 from .policies import Backoff
 from .stats import PublisherStats
 from .tasks import conclude, together
+from .tracing import encoder
 
 
 class Lane:
@@ -56,6 +58,7 @@ class Lane:
         self.stream = stream
         appender: Appender = Numbered(stream, max_len) if idempotent else Transactions(stream, max_len)
         self._heads = appender.heads
+        self._encode = encoder(stream, observers)
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)
         self._always_fits = min(self._max_event_bytes, LEAST_ARGUMENT_LIMIT)
         self.ledger: Ledger = Ledger(stream, self._heads, observers)
@@ -77,7 +80,7 @@ class Lane:
 
     def encoded(self, event: Event | Action) -> bytes:
         """The event, packed. Raises EncodeError."""
-        packed = wire.encode(event, self._heads)
+        packed = self._encode(event, self._heads)
         if len(packed) > self._always_fits:
             operation = event.action.operation if isinstance(event, Event) else event.operation
             self._check_size(operation, packed)
@@ -191,6 +194,14 @@ class Lanes(list[Lane]):
             Undelivered: some of it was lost and no flush has said so yet.
         """
         await settled(*((lane.ledger, lane.buffer.oldest, lane.buffer.queued) for lane in self))
+
+    def health(self, closed: str, max_stall: float) -> PublisherHealth:
+        """How it gets on: as the one that does worst.
+
+        Args:
+            closed, max_stall: as of `Drain.health`.
+        """
+        return worst(lane.drain.health(closed, max_stall) for lane in self)
 
     @property
     def stats(self) -> PublisherStats:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Final
 
 from .errors import AccessRefused, ConfigError
+from .health import Condition
 from .hooks import Observers, ReconnectedDetails, RetryingDetails, logger
 from .link import Channel, Disconnected, Link, Unreachable
 from .policies import Backoff, Waits
@@ -65,6 +67,11 @@ class Line:
         # Whether, since the last connection was made, something worked, or was reported and waited for.
         self._fresh_start = False
         self._failures = 0
+        # As in `Condition`.
+        self._worked: float | None = None
+        self._failing: float | None = None
+        self._recovered: float | None = None
+        self._reason = ""
         self.retries: int = 0
         self.reconnects: int = 0
         self.closing: asyncio.Event = asyncio.Event()
@@ -73,6 +80,11 @@ class Line:
     def where(self) -> str:
         """The server, for messages."""
         return self._link.where
+
+    @property
+    def condition(self) -> Condition:
+        """How it does."""
+        return Condition(self._what, self._worked, self._failing, self._recovered, self._reason)
 
     async def channel(self) -> Channel:
         """The connection that stands, or a new one.
@@ -115,12 +127,18 @@ class Line:
         """An attempt succeeded: whatever trouble there was is over."""
         self._proven = self._fresh_start = True
         self._failures = 0
+        self._worked = monotonic()
+        if self._failing is not None:
+            self._failing, self._recovered = None, self._worked
         self._waits.reset()
 
     async def rest(self, trouble: Trouble) -> None:
         """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
         self.retries += 1
         self._failures += 1
+        self._reason = str(trouble)
+        if self._failing is None:
+            self._failing = monotonic()
         self._fresh_start = True
         seconds = await self._prescribed(trouble)
         if self.closing.is_set():

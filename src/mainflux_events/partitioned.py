@@ -110,6 +110,10 @@ class PartitionedSubscriber(Consumer):
         """The numbers of the partitions that are this one's at the moment."""
         return tuple(number for number, stream in enumerate(self.streams) if stream in self._tenancies)
 
+    @property
+    def _standing_by(self) -> bool:
+        return self._state == "started" and not self._tenancies
+
     async def lag(self) -> dict[str, Lag]:
         """How far the handled position is behind the end of each partition that is this one's at the moment.
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from .health import Condition
 from .hooks import Observers
 from .keeping import Keeping, T
 from .line import TROUBLE, Line, Trouble
@@ -72,6 +73,10 @@ class Posting(Keeping[T]):
         self._asked: deque[tuple[Sequence[T], int]] = deque()
         # Whether something has to be written as soon as all answers are there.
         self._held_back = False
+
+    @property
+    def condition(self) -> Condition | None:
+        return None if all(track.settled for track in self._tracks) else self._line.condition
 
     async def channel(self) -> Channel:
         """The connection, for what else is to be asked of this server. Raises what `Line.channel` does."""

@@ -7,20 +7,20 @@ appends them, and settles each event: acknowledged, or given up with a report. O
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 from asyncio import _get_running_loop
 from collections.abc import Iterable
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final
 
 import anyio
 from anyio.abc import TaskStatus
 
 from .buffer import Overflow
 from .drain import MIB
-from .errors import EmptyStream, EncodeError, NotStarted, PublisherClosed, Undelivered
+from .errors import EmptyStream, EncodeError, EventsError, NotStarted, PublisherClosed, Undelivered
 from .events import Action, Event
+from .health import MAX_STALL, PublisherHealth
 from .hooks import Hooks, Observers, logger
 from .lane import Lane, Lanes
 from .lifecycle import Lifecycle
@@ -28,16 +28,13 @@ from .link import Disconnected, Link, Server, Unreachable
 from .partitions import Key
 from .policies import Backoff, instance, positive, text, whole
 from .stats import PublisherStats
-from .tasks import end
+from .tasks import LoopLost, done_by, end
 
 # After so many accepted events a caller of `publish` gives the loop a turn, so that the drain keeps writing.
 TURN_EVERY: Final = 128
 
 # With several partitions it takes more of them until each has as many to write; so many at most.
 TURN_EVERY_AT_MOST: Final = 1024
-
-# How often, in seconds, a thread that waits for the event loop looks whether that is still there.
-LOOK_EVERY: Final = 1.0
 
 
 class Publisher(Lifecycle):
@@ -177,21 +174,10 @@ class Publisher(Lifecycle):
                 "publish_threadsafe was called on the event loop: use publish or publish_nowait"
             )
         lane = self._lanes.of(event)
-        accepting = self._accept(lane, lane.encoded(event))
         try:
-            accepted = asyncio.run_coroutine_threadsafe(accepting, loop)
-        except RuntimeError:
-            accepting.close()
+            done_by(loop, self._accept(lane, lane.encoded(event)))
+        except LoopLost:
             raise PublisherClosed(self.stream, "has lost its event loop") from None
-        while True:
-            try:
-                accepted.result(timeout=LOOK_EVERY)
-                break
-            except concurrent.futures.CancelledError:
-                raise PublisherClosed(self.stream, "has lost its event loop") from None
-            except concurrent.futures.TimeoutError:
-                if loop.is_closed():
-                    raise PublisherClosed(self.stream, "has lost its event loop") from None
 
     async def send(self, event: Event | Action) -> str:
         """Publish an event and wait until Redis has acknowledged it. Gives the ID of its entry.
@@ -250,6 +236,15 @@ class Publisher(Lifecycle):
         """The counts as they are now, of all partitions together."""
         return self._lanes.stats
 
+    def health(self, *, max_stall: float = MAX_STALL) -> PublisherHealth:
+        """Whether it gets on: what is accepted is being acknowledged. Asks nobody, and may be called from any thread.
+
+        Args:
+            max_stall: how many seconds what is accepted may wait without anything being acknowledged.
+        """
+        positive("max_stall", max_stall)
+        return self._lanes.health("" if self._open_on is not None else str(self._closed()), max_stall)
+
     def _open_lane(self, event: Event | Action) -> Lane:
         """Where an event goes, where this is a time and a place to publish."""
         if self._open_on is None or self._open_on is not _get_running_loop():
@@ -263,7 +258,7 @@ class Publisher(Lifecycle):
     def _check_open(self) -> None:
         loop = self._open_on
         if loop is None:
-            self._refuse()
+            raise self._closed() from self._died
         if loop is not _get_running_loop():
             raise self._elsewhere()
 
@@ -277,12 +272,13 @@ class Publisher(Lifecycle):
             "use publish_threadsafe from other threads, and one publisher for each event loop"
         )
 
-    def _refuse(self) -> NoReturn:
+    def _closed(self) -> EventsError:
+        """Why nothing can be published."""
         if self._died is not None:
-            raise PublisherClosed(self.stream, f"died: {self._died!r}") from self._died
+            return PublisherClosed(self.stream, f"died: {self._died!r}")
         if not self._tasks and not self._over:
-            raise NotStarted(f"the publisher of {self.stream!r}")
-        raise PublisherClosed(self.stream, "is closed")
+            return NotStarted(f"the publisher of {self.stream!r}")
+        return PublisherClosed(self.stream, "is closed")
 
     # --- life ---
 
@@ -361,7 +357,7 @@ class Publisher(Lifecycle):
                 # A task that is cancelled before its first step has not done so.
                 await self._lanes.disconnect()
         if self._died is not None:
-            self._refuse()
+            raise self._closed() from self._died
 
     async def run(self, *, task_status: TaskStatus[Publisher] = anyio.TASK_STATUS_IGNORED) -> None:
         """Start, publish until cancelled or closed, and close: for `await task_group.start(publisher.run)`.

@@ -8,9 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from . import answers
 from .cursor import Cursor
 from .gaps import Extent, Mark, Place
+from .health import Condition
 from .hooks import Observers
 from .intake import Batch, Entries, Inbox, Keeper, Part
 from .line import TROUBLE, Line
@@ -67,6 +70,17 @@ class ReadAhead(ABC):
         self._most = SHORT_ENTRIES
         self._inbox = inbox
         self._taken = asyncio.Event()
+        self._ended: Exception | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """How reading goes."""
+        found = self.line.condition
+        if self._ended is None:
+            return found
+        return msgspec.structs.replace(
+            found, failing=found.failing or found.worked or 0.0, reason=str(self._ended), final=True
+        )
 
     @abstractmethod
     async def _attach(self, channel: Channel) -> None:
@@ -101,6 +115,7 @@ class ReadAhead(ABC):
                     self._inbox.put_nowait(Batch(batch, self._proceed))
                     await self._taken.wait()
         except Exception as error:
+            self._ended = error
             self._inbox.put_nowait(error)
 
     def _proceed(self, waited: bool) -> None:

@@ -64,6 +64,15 @@ class Heads(dict[int, bytes], ABC):
         self.in_text: dict[int, str] = _InText(self)
 
     @abstractmethod
+    def count(self, packed: bytes) -> int:
+        """How many names and values a packed event has."""
+
+    def with_more(self, packed: bytes, parts: list[bytes]) -> bytes:
+        """A packed event with more names and values in turn, behind those that it has."""
+        count = self.count(packed)
+        return b"".join([self[count + len(parts)], packed[len(self[count]) :], *map(bulk, parts)])
+
+    @abstractmethod
     def fields_of(self, packed: bytes) -> list[bytes]:
         """The names and values in turn of a packed event that begins with one of these heads."""
 
@@ -88,6 +97,9 @@ class Append(Heads):
     def __missing__(self, fields: int) -> bytes:
         head = self[fields] = b"*%d\r\n%b" % (len(self._words) + fields, b"".join(self._words))
         return head
+
+    def count(self, packed: bytes) -> int:
+        return int(packed[1 : packed.index(b"\r\n")]) - len(self._words)
 
     def fields_of(self, packed: bytes) -> list[bytes]:
         return bulk_strings(packed, packed.index(b"\r\n") + 2)[len(self._words) :]

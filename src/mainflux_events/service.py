@@ -9,11 +9,13 @@ import asyncio
 from abc import abstractmethod
 from asyncio import _get_running_loop
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Final, Literal, Protocol
 
 import anyio
 
 from .errors import EventsError, LeaseLost, NotStarted, SubscriberBusy
+from .health import Condition
 from .hooks import logger
 from .keeping import Keeping
 from .lifecycle import Lifecycle
@@ -32,6 +34,11 @@ CLOSE_BOUND: Final = 2.0
 
 class Connected(Protocol):
     """Who has a connection."""
+
+    @property
+    def condition(self) -> Condition | None:
+        """How it does; None where nothing is to be done over it."""
+        ...
 
     async def disconnect(self) -> None:
         """End it, if there is one."""
@@ -78,6 +85,8 @@ class Service(Lifecycle):
         self._tasks: list[asyncio.Task[None]] = []
         self._holding: list[asyncio.Task[None]] = []  # those that hold leases
         self._closed = asyncio.Event()
+        self._started: float | None = None
+        self._failed: Exception | None = None
 
     @abstractmethod
     def _open(self) -> Sequence[Source]:
@@ -102,6 +111,7 @@ class Service(Lifecycle):
         if self._state != "new":
             raise RuntimeError(f"{self._what} was used before; make another one")
         self._state = "started"
+        self._started = monotonic()
         self._loop = asyncio.get_running_loop()
         self._sources = self._open()
         try:
@@ -159,6 +169,7 @@ class Service(Lifecycle):
         if not isinstance(error, LeaseLost | SubscriberBusy):
             cause = "somebody cancelled it" if error is None else repr(error)
             error = EventsError(f"a background task of {self._what} died: {cause}")
+        self._failed = error
         self._fail(error)
 
     async def aclose(self) -> None:
@@ -202,12 +213,24 @@ class Service(Lifecycle):
 
     def _check_started(self) -> None:
         """Raise why nothing can be asked for now, if so."""
-        if self._state == "new":
-            raise NotStarted(self._what)
-        if self._loop is not None:
+        if self._state != "new" and self._loop is not None:
             self._check_loop()
-        if self._state == "closed":
-            raise EventsError(f"{self._what} is closed; make another one")
+        if (error := self._unusable()) is not None:
+            raise error
+
+    def _unusable(self) -> EventsError | None:
+        """Why nothing can be asked for now, if so."""
+        match self._state:
+            case "new":
+                return NotStarted(self._what)
+            case "closed":
+                return EventsError(f"{self._what} is closed; make another one")
+        return None
+
+    @property
+    def _standing_by(self) -> bool:
+        """Whether it waits for another one of its name."""
+        return False
 
     def _check_loop(self) -> None:
         if self._loop is not _get_running_loop():

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from . import desk
 from .desk import Desk
+from .health import Condition
 from .holding import SILENCE
 from .hooks import Observers
 from .line import TROUBLE, Line
@@ -56,6 +57,11 @@ class Sharing:
             patience=SILENCE,
             observers=observers,
         )
+
+    @property
+    def condition(self) -> Condition:
+        """How the connection does."""
+        return self._line.condition
 
     async def check(self) -> None:
         """Make the first attempt. Raises AccessRefused, ConfigError, or what may pass."""

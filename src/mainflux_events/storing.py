@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
 from .cursor import Cursor, parse_id
 from .errors import AccessRefused, ConfigError, CursorCorrupt, EventsError, LeaseLost
 from .gate import Gate
+from .health import Condition
 from .hooks import (
     CursorNotSavedDetails,
     LeaseLostDetails,
@@ -89,6 +91,7 @@ class Storer(Keeping[Position]):
         self._written = asyncio.Event()
         self._closing = asyncio.Event()
         self._barred = False
+        self._condition = Condition("commit")
         self._lost: LeaseLost | None = None
         self._log_conflict = Occasionally()
         for position in positions:
@@ -130,6 +133,10 @@ class Storer(Keeping[Position]):
 
     async def _ask(self, answer: Awaitable[T]) -> T:
         return await asked(answer, self._patience)
+
+    @property
+    def condition(self) -> Condition | None:
+        return self._condition if any(position.due for position in self._tracks) else None
 
     # --- storing ---
 
@@ -175,6 +182,7 @@ class Storer(Keeping[Position]):
             raise
         else:
             if self._waits.attempts:
+                self._condition = Condition("commit", recovered=monotonic())
                 self._waits.reset()
                 logger.info("commit_reconnected: %r", position.stream)
                 self._observers.notify("reconnected", ReconnectedDetails(position.stream, "commit"))
@@ -197,6 +205,8 @@ class Storer(Keeping[Position]):
         if self._closing.is_set():
             seconds = min(seconds, CLOSING_WAIT)
         reason, stream = str(trouble), position.stream
+        failing = self._condition.failing or monotonic()
+        self._condition = Condition("commit", failing=failing, reason=reason)
         details = CursorNotSavedDetails(stream, position.key, position.handled, reason)
         logger.warning("cursor_not_saved: %r at %s: %s", details.key, details.id, reason)
         self._observers.notify("cursor_not_saved", details)

@@ -141,6 +141,10 @@ class Subscriber(Consumer):
         self._check_started()
         return {each.cursor.stream: await ask_lag(each, self._link, self._patience) for each in self._places}
 
+    @property
+    def _standing_by(self) -> bool:
+        return self._state == "started" and self._tenure is not None and not self._tenure.reading
+
     # --- life ---
 
     def _new_tenure(self, *, standby: bool) -> Tenure:

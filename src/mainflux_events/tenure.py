@@ -15,6 +15,7 @@ from . import answers
 from .cursor import Cursor
 from .errors import LeaseLost, SubscriberBusy
 from .gate import Gate
+from .health import Condition
 from .holding import Holding
 from .hooks import LeaseLostDetails, Observers, logger
 from .lease import Lease, lease_key
@@ -91,6 +92,11 @@ class Tenure:
     @property
     def _until(self) -> float:
         return min(lease.until for lease in self._leases.values())
+
+    @property
+    def condition(self) -> Condition:
+        """How asking for leases goes."""
+        return self._asked.condition
 
     def fence(self, cursors: Iterable[Cursor]) -> None:
         """From now on, these are stored only as long as their leases are held."""

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from operator import itemgetter
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
@@ -92,6 +93,8 @@ class Workers:
         self._tasks: asyncio.TaskGroup
         # Tasks, those of them that have not begun, calls of the handler, those of them that are none of the window's.
         self._working = self._starting = self._calls = self._strange = 0
+        # When each call began, and with which event, or the first of a batch.
+        self._began: dict[Slot, tuple[float, Event]] = {}
         # Nothing is begun any more; nor does it count; or what is there is to be handled, and nothing follows.
         self._stopped = self._closed = self._draining = False
         self._error: Exception | None = None
@@ -111,6 +114,11 @@ class Workers:
     def in_hand(self) -> int:
         """How many events are being handled."""
         return self._window.in_flight
+
+    @property
+    def oldest_call(self) -> tuple[float, Event] | None:
+        """When the oldest call of the handler began, and with which event; None where there is none."""
+        return min(list(self._began.values()), key=itemgetter(0), default=None)
 
     @property
     def unfinished(self) -> bool:
@@ -294,6 +302,8 @@ class Workers:
 
     async def _handle(self, slots: list[Slot]) -> None:
         self._calls += 1
+        first = slots[0].event
+        self._began[slots[0]] = monotonic(), first
         for slot in slots:
             slot.run.keeper.begin()
         given = slots[0].event if self._batch == 1 else [slot.event for slot in slots]
@@ -303,6 +313,7 @@ class Workers:
             return
         finally:
             self._calls -= 1
+            del self._began[slots[0]]
             if slots[0].window is not self._window:
                 self._strange -= 1
         if done is not None and not self._closed and slots[0].window is self._window:

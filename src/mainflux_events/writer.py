@@ -10,6 +10,7 @@ from typing import Any
 from . import answers
 from .deadletters import MOST_WORDS, append, dead_letter
 from .errors import ConfigError, DeadLetterLimitReached
+from .health import Condition
 from .hooks import DeadLetteredDetails, Observers, logger
 from .intake import Keeper, Track
 from .line import TROUBLE, Line
@@ -64,6 +65,11 @@ class DeadLetterWriter:
         self._ends: float | None = None
         self._bound: asyncio.Timeout | None = None
         self.written: int = 0
+
+    @property
+    def condition(self) -> Condition | None:
+        """How the connection does; None where nothing is being written."""
+        return self._line.condition if self._one_at_a_time.locked() else None
 
     async def check(self) -> None:
         """Connect, and see whether this user may append to this key, without appending.

@@ -446,3 +446,34 @@ async def test_closing_leaves_neither_a_lease_nor_a_member_behind(server: RedisS
         assert len(await client.keys("mainflux:lease:*")) == PARTITIONS
     assert await client.keys("mainflux:lease:*") == []
     assert await client.exists("mainflux:members:audit:things") == 0
+
+
+# --- health ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_publisher_is_as_healthy_as_its_worst_partition(fresh_server: RedisServer) -> None:
+    async with publisher(fresh_server, attempt_timeout=0.2) as one:
+        for number in range(PARTITIONS):
+            await one.send(ThingRemoved(in_partition(number, 1)[0]))
+        assert one.health().healthy
+        fresh_server.hang()
+        for id in in_partition(2, 3):
+            await one.publish(ThingRemoved(id))
+        await wait_until(lambda: not one.health(max_stall=0.3).healthy)
+        found = one.health(max_stall=0.3)
+        assert found.unacknowledged == 3
+        assert found.oldest_unacknowledged is not None
+        fresh_server.resume()
+        await wait_until(lambda: one.health(max_stall=0.3).healthy)
+
+
+async def test_a_consumer_without_a_partition_stands_by_and_one_with_some_is_healthy(
+    server: RedisServer,
+) -> None:
+    one, other = Consumer(server, partitions=1), Consumer(server, partitions=1)
+    await wait_until(lambda: one.assignment or other.assignment)
+    for each in (one, other):
+        found = each.subscriber.health()
+        assert (found.healthy, found.standby) == (True, not each.assignment)
+        await each.end()
+        assert not each.subscriber.health().healthy

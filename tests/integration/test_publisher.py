@@ -473,7 +473,7 @@ def test_a_thread_that_waits_while_the_loop_ends_is_told(fresh_server: RedisServ
 async def test_a_thread_waits_for_room_as_long_as_the_loop_is_there(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.publisher.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("mainflux_events.tasks.LOOK_EVERY", 0.01)
     looks = 0
     is_closed = asyncio.get_running_loop().is_closed
 
@@ -501,7 +501,7 @@ async def test_a_thread_waits_for_room_as_long_as_the_loop_is_there(
 def test_a_thread_that_waits_for_a_loop_that_is_closed_without_a_turn_is_told(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mainflux_events.publisher.LOOK_EVERY", 0.01)
+    monkeypatch.setattr("mainflux_events.tasks.LOOK_EVERY", 0.01)
     publisher = Publisher(server.url, STREAM)
     outcome: list[str] = []
 

@@ -120,9 +120,11 @@ async def test_a_store_that_fails_is_tried_again_and_that_is_told(server: RedisS
         store.fails = OSError
         assert await take(subscriber, 3) == ["t1", "t2", "t3"]
         await wait_until(lambda: len(recorder.of("cursor_not_saved")) >= 2)
+        assert subscriber.health(max_stall=1e-9).reason.startswith("storing what is handled has failed for")
         store.fails = None
         await wait_until(lambda: recorder.of("reconnected"))
         assert store.stored == second
+        assert "storing" not in subscriber.health(max_stall=1e-9).reason
     told = recorder.of("cursor_not_saved")[0]
     assert (told.stream, told.key) == (STREAM, "mainflux:cursor:audit:things")
     assert told.reason == "the store of the cursors: OSError was raised"

@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "errors", "resp", "stats", "slots", "gate", "turns"],
+    ["_version", "errors", "resp", "stats", "slots", "gate", "health", "turns"],
     ["events"],
     ["actions"],
     ["values"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["codec"],
     ["wire"],
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
-    ["channel"],
+    ["channel", "tracing"],
     ["link"],
     ["answers"],
     ["moves"],
@@ -39,7 +39,7 @@ LAYERS = [
     ["commits", "storing"],
     ["acks"],
     ["standing", "service"],
-    ["join", "claims"],
+    ["join", "claims", "checkup"],
     ["stepping", "workers"],
     ["consumer"],
     ["publisher", "subscriber", "partitioned", "group", "redriving"],
@@ -53,6 +53,8 @@ ONLY_IN = {
     "hiredis": {"channel", "testing", "cli"},
     "tenacity": {"policies"},
     "fakeredis": {"testing"},
+    "opentelemetry": {"contrib"},
+    "prometheus_client": {"contrib"},
 }
 
 

@@ -314,7 +314,9 @@ def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict() -> 
     assert cursor.settled
 
 
-def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict_on_another_connection_either() -> None:
+def test_what_was_stored_without_an_answer_before_a_refusal_is_no_conflict_on_another_connection_either() -> (
+    None
+):
     cursor = attached()
     whispered(cursor, "2-0", "3-0")
     sent(cursor, "4-0")

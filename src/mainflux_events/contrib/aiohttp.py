@@ -15,10 +15,11 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from ..health import MAX_STALL
 from ..publisher import Publisher
 from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, running
 
-__all__ = ["PUBLISHER", "RUNNING", "Consume", "events_context", "identity_middleware"]
+__all__ = ["PUBLISHER", "RUNNING", "Consume", "events_context", "health_handler", "identity_middleware"]
 
 PUBLISHER: Final = web.AppKey("mainflux_events_publisher", Publisher)
 RUNNING: Final = web.AppKey("mainflux_events_running", Running)
@@ -42,6 +43,22 @@ def events_context(
             yield
 
     return context
+
+
+def health_handler(*, max_stall: float = MAX_STALL) -> Handler:
+    """A handler that tells how publisher and subscribers get on, as JSON: 200 where all do, else 503.
+
+        app.router.add_get("/health", health_handler())
+
+    Args:
+        max_stall: as of their `health`, in seconds.
+    """
+
+    async def health(request: web.Request) -> web.StreamResponse:
+        healthy, report = request.app[RUNNING].health(max_stall)
+        return web.json_response(report, status=200 if healthy else 503)
+
+    return health
 
 
 def identity_middleware(identify: Callable[[web.Request], Who | Awaitable[Who]]) -> Middleware:

@@ -17,9 +17,17 @@ from starlette.requests import HTTPConnection
 
 from ..publisher import Publisher
 from . import starlette
-from .starlette import Consume, IdentityMiddleware, events_lifespan, running_of
+from .starlette import Consume, IdentityMiddleware, events_lifespan, health_endpoint, running_of
 
-__all__ = ["Consume", "Events", "IdentityMiddleware", "events_lifespan", "publisher_of", "running_of"]
+__all__ = [
+    "Consume",
+    "Events",
+    "IdentityMiddleware",
+    "events_lifespan",
+    "health_endpoint",
+    "publisher_of",
+    "running_of",
+]
 
 
 async def publisher_of(connection: HTTPConnection) -> Publisher:

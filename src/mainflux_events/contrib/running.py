@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
+
+import msgspec
 
 from ..consumer import Consumer
 from ..dispatch import Handler
 from ..events import Identity, acting_as
+from ..health import MAX_STALL, SubscriberHealth
 from ..hooks import logger
 from ..publisher import Publisher
 
@@ -45,9 +48,38 @@ class Running:
         subscribers: those that consume.
     """
 
-    def __init__(self, publisher: Publisher | None, subscribers: Sequence[Consumer]) -> None:
+    def __init__(
+        self, publisher: Publisher | None, consuming: Mapping[Consumer, asyncio.Task[None]] | None = None
+    ) -> None:
         self.publisher = publisher
-        self.subscribers = subscribers
+        self._consuming = consuming or {}
+        self.subscribers: Sequence[Consumer] = list(self._consuming)
+
+    def health(self, max_stall: float = MAX_STALL) -> tuple[bool, dict[str, Any]]:
+        """Whether all of them get on, and how each does, as what JSON can hold.
+
+        Args:
+            max_stall: as of their `health`, in seconds.
+        """
+        found = [self._health_of(subscriber, max_stall) for subscriber in self._consuming]
+        report: dict[str, Any] = {"subscribers": [msgspec.to_builtins(each) for each in found]}
+        healthy = all(each.healthy for each in found)
+        if self.publisher is not None:
+            publisher = self.publisher.health(max_stall=max_stall)
+            healthy = healthy and publisher.healthy
+            report["publisher"] = msgspec.to_builtins(publisher)
+        return healthy, {"healthy": healthy, **report}
+
+    def _health_of(self, subscriber: Consumer, max_stall: float) -> SubscriberHealth:
+        found = subscriber.health(max_stall=max_stall)
+        run = self._consuming[subscriber]
+        if not run.done() or not found.healthy:
+            return found
+        error = None if run.cancelled() else run.exception()
+        reason = (
+            f"nothing is handled any more: {type(error).__name__}: {error}" if error else "its run has ended"
+        )
+        return msgspec.structs.replace(found, healthy=False, reason=reason)
 
 
 @asynccontextmanager
@@ -58,21 +90,20 @@ async def running(publisher: MakePublisher | None, consume: Sequence[Consume]) -
     """
     async with AsyncExitStack() as stack:
         publishing = await stack.enter_async_context(publisher()) if publisher is not None else None
-        subscribers = []
+        consuming = {}
         for each in consume:
             subscriber = each.subscriber()
-            subscribers.append(subscriber)
-            await stack.enter_async_context(_consuming(subscriber, each))
-        yield Running(publishing, subscribers)
+            consuming[subscriber] = await stack.enter_async_context(_consuming(subscriber, each))
+        yield Running(publishing, consuming)
 
 
 @asynccontextmanager
-async def _consuming(subscriber: Consumer, how: Consume) -> AsyncIterator[None]:
+async def _consuming(subscriber: Consumer, how: Consume) -> AsyncIterator[asyncio.Task[None]]:
     async with subscriber:
         task = asyncio.create_task(subscriber.run(how.handler, **how.options))
         task.add_done_callback(_report)
         try:
-            yield
+            yield task
         except BaseException:
             task.remove_done_callback(_report)
             task.cancel()

@@ -8,17 +8,27 @@ app = Starlette(
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..health import MAX_STALL
 from ..publisher import Publisher
 from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, running
 
-__all__ = ["Consume", "Identify", "IdentityMiddleware", "events_lifespan", "publisher_of", "running_of"]
+__all__ = [
+    "Consume",
+    "Identify",
+    "IdentityMiddleware",
+    "events_lifespan",
+    "health_endpoint",
+    "publisher_of",
+    "running_of",
+]
 
 # Where in the state of the lifespan, and so of each request, it is.
 STATE = "mainflux_events"
@@ -72,6 +82,25 @@ def publisher_of(connection: HTTPConnection) -> Publisher:
     if publisher is None:
         raise RuntimeError("there is no publisher: events_lifespan was given none")
     return publisher
+
+
+def health_endpoint(
+    *, max_stall: float = MAX_STALL
+) -> Callable[[Request], Coroutine[Any, Any, JSONResponse]]:
+    """An endpoint that tells how publisher and subscribers get on, as JSON: 200 where all do, else 503.
+
+        Route("/health", health_endpoint())        # Starlette
+        app.add_route("/health", health_endpoint())  # FastAPI
+
+    Args:
+        max_stall: as of their `health`, in seconds.
+    """
+
+    async def health(request: Request) -> JSONResponse:
+        healthy, report = running_of(request).health(max_stall)
+        return JSONResponse(report, 200 if healthy else 503)
+
+    return health
 
 
 class IdentityMiddleware:
