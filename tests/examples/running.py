@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from support import wait_until
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -23,6 +25,17 @@ async def output_of(script: str, redis_url: str) -> str:
     output, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")
     return output.decode()
+
+
+async def accepts(address: str) -> bool:
+    """Whether a connection can be made."""
+    host, port = address.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -41,6 +54,8 @@ async def serving(*command: str, redis_url: str) -> AsyncIterator[str]:
             line = await process.stdout.readline()
             assert line, f"it ended:\n{said}"
             said += line.decode()
+        # With several workers it says so before the first of them listens.
+        await wait_until(lambda: accepts(address[1]), 30, what=f"somebody listens at {address[1]}")
         yield address[1]
         process.terminate()
         said += (await process.stdout.read()).decode()

@@ -72,7 +72,7 @@ def test_several_let_each_add_something() -> None:
 @pytest.mark.parametrize("hooks", [(), [Hooks()]])
 def test_without_one_who_traces_an_event_is_encoded_as_ever(hooks: Any) -> None:
     assert encoder("things", Observers(hooks)) is wire.encode
-    assert Publisher("redis://nowhere", "things", hooks=hooks)._encode is wire.encode
+    assert Publisher("redis://nowhere", "things", hooks=hooks)._lanes[0]._encode is wire.encode
 
 
 @pytest.mark.parametrize(
