@@ -224,6 +224,37 @@ def build(session: nox.Session) -> None:
     session.run("check-wheel-contents", *(path for path in distributions if path.endswith(".whl")))
 
 
+# What each extra is for, tried where nothing else is installed.
+EXTRAS = {
+    "aiohttp": ("python", "-c", "import mainflux_events.contrib.aiohttp"),
+    "cli": ("mainflux-events", "--version"),
+    "demo": ("mainflux-events", "demo", "--events", "1000"),
+    "embedded": ("python", "-c", "from mainflux_events.testing import find_redis_server as f; print(f())"),
+    "fastapi": ("python", "-c", "import mainflux_events.contrib.fastapi"),
+    "opentelemetry": ("python", "-c", "import mainflux_events.contrib.opentelemetry"),
+    "prometheus": ("python", "-c", "import mainflux_events.contrib.prometheus"),
+    "sql": ("python", "-c", "import mainflux_events.contrib.sql"),
+    "starlette": ("python", "-c", "import mainflux_events.contrib.starlette"),
+    "testing": ("python", "-c", "from mainflux_events.testing import memory_server as m; m().__enter__()"),
+}
+
+
+@nox.session
+@nox.parametrize(
+    "extra", [nox.param(name, id=name) for name in PYPROJECT["project"]["optional-dependencies"]]
+)
+def extras(session: nox.Session, extra: str) -> None:
+    """Each extra installed alone, from a wheel, and what it is for tried."""
+    wheels = session.create_tmp()
+    shutil.rmtree(wheels)
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, ".")
+    [wheel] = Path(wheels).glob("*.whl")
+    session.install(f"mainflux-events[{extra}] @ {wheel.resolve().as_uri()}")
+    session.run(*EXTRAS[extra])
+    if extra == "cli":
+        session.run("python", "-m", "mainflux_events", "--version")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """How fast it is, beside the rivals, in a few minutes; `-- --quick` in under one, `-- --help` for the rest."""

@@ -26,7 +26,9 @@ async def run(bench: Bench, record: Record) -> None:
                 await bench.clear()
                 trips[ms] = bench.run(float, __name__, "round_trip", url=url)
                 common = {"url": url, "stream": STREAM, "count": effort.events}
-                publish[ms].takes.append(bench.run(Taken, OURS, "publish", **common))
+                taken = bench.run(Taken, OURS, "publish", **common)
+                assert taken.events == effort.events, f"{effort.events - taken.events} were dropped"
+                publish[ms].takes.append(taken)
                 consume[ms].takes.append(bench.run(Taken, OURS, "consume", commit="each", **common))
     record.speeds["distance"] = [*publish.values(), *consume.values()]
     record.measures += [

@@ -82,6 +82,11 @@ class Buffer:
         """Whether it is over half full, in events or in bytes."""
         return (self.queued - self._left) * 2 > self._size or self._held * 2 > self._size_bytes
 
+    @property
+    def nearly_full(self) -> bool:
+        """Whether it is over three quarters full."""
+        return (self.queued - self._left) * 4 > self._size * 3 or self._held * 4 > self._size_bytes * 3
+
     def fits(self, size: int) -> bool:
         """Whether an event of this many bytes has room."""
         return self.queued - self._left < self._size and self._held + size <= self._size_bytes

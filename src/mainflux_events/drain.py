@@ -145,6 +145,11 @@ class Drain:
             self._ended = monotonic()
             await self.line.disconnect()
 
+    def got_on_within(self, seconds: float) -> bool:
+        """Whether the server has acknowledged something so lately, or could not have yet."""
+        last = self._acknowledged or self._started
+        return last is not None and monotonic() - last < seconds
+
     def health(self, closed: str, max_stall: float) -> PublisherHealth:
         """How it gets on.
 

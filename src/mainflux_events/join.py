@@ -87,7 +87,13 @@ class GroupReader(ReadAhead):
         if channel is not self._reattached:
             # What was on its way over the last connection is pending, and here it is not. Nothing is on its way now.
             for share in self._shares.values():
-                pending = await self._keeper.ask(share.member.pending(), answers.deliveries)
+                try:
+                    pending = await self._keeper.ask(share.member.pending(), answers.deliveries)
+                except Refusal as refusal:
+                    if refusal.code != "NOGROUP":
+                        raise
+                    share.joined = False  # the server has lost it, and the next attempt makes it again
+                    return
                 share.strayed(pending, monotonic(), undelivered=self._reattached is not None)
             self._reattached = channel
             self._keeper.freed.set()

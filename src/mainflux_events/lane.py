@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,12 @@ from .policies import Backoff
 from .stats import PublisherStats
 from .tasks import conclude, together
 from .tracing import encoder
+
+# Where the server is far away, callers are quicker than the drain, and turns of the event loop alone do not slow them
+# down enough. So while the buffer is nearly full they pause for so long. But they do not wait for a server that has
+# acknowledged nothing for a while. In seconds.
+PAUSE: Final = 0.001
+PROGRESS: Final = 0.25
 
 
 class Lane:
@@ -77,6 +83,11 @@ class Lane:
             observers=observers,
             admit=admit,
         )
+
+    @property
+    def pause(self) -> float:
+        """How long a turn is, in seconds, that a caller of `publish` gives the event loop."""
+        return PAUSE if self.buffer.nearly_full and self.drain.got_on_within(PROGRESS) else 0.0
 
     def encoded(self, event: Event | Action) -> bytes:
         """The event, packed. Raises EncodeError."""

@@ -128,7 +128,8 @@ class Publisher(Lifecycle):
         """Accept an event into memory. Never waits for Redis, unless `overflow="wait"` and there is no room.
 
         While the buffer is over half full, and now and then in between, it gives the event loop one turn, so that a
-        loop of calls does not outrun the drain.
+        loop of calls does not outrun the drain. While it is nearly full, and the server acknowledges, that turn takes
+        a millisecond.
 
         Raises:
             EncodeError: the event cannot be written, or has no key to choose a partition by; nothing was enqueued.
@@ -143,7 +144,7 @@ class Publisher(Lifecycle):
         else:
             buffer.put(packed)
         if buffer.crowded or not buffer.queued % self._turn_every:
-            await asyncio.sleep(0)
+            await asyncio.sleep(lane.pause)
 
     def publish_nowait(self, event: Event | Action) -> None:
         """Accept an event into memory, without giving the loop a turn. With `overflow="wait"` it raises BufferFull.

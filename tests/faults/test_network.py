@@ -234,6 +234,22 @@ async def test_latency(proxy: Proxy, server: RedisServer) -> None:
     history.check(publisher, entries)
 
 
+async def test_latency_a_loop_of_publishes_does_not_outrun_the_drain(
+    proxy: Proxy, server: RedisServer
+) -> None:
+    history = History()
+    proxy.delay(0.01)
+    async with history.publisher(proxy.url(), attempt_timeout=5.0, buffer_size=2000) as publisher:
+        for _ in range(20_000):
+            event = history.next()
+            await publisher.publish(event)
+            history.accepted.append(event.id)
+        await publisher.flush(20.0)
+    proxy.delay(0.0)
+    assert publisher.stats.dropped == 0
+    history.check(publisher, await stored(server))
+
+
 async def test_partition(proxy: Proxy, server: RedisServer) -> None:
     history, readings, seen = History(), Readings(), Recorder()
     with quick_subscribers(patience=0.2):

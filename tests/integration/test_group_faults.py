@@ -106,6 +106,23 @@ async def test_a_wrong_password_is_told_at_start_without_any_secret(caplog: pyte
 # --- lost on the way ------------------------------------------------------------------------------------------------
 
 
+async def test_killed_and_restarted_without_its_data_the_group_is_made_again_at_once(
+    fresh_server: RedisServer, direct: Redis
+) -> None:
+    await append(direct, "t1")
+    seen = Recorder()
+    async with member(fresh_server, seen, start="earliest") as subscriber:
+        events = aiter(subscriber)
+        await subscriber.commit(await anext(events))
+        await fresh_server.kill()
+        await fresh_server.restart()
+        await append(direct, "t2")
+        assert thing(await asyncio.wait_for(anext(events), 5)) == "t2"
+    # Other troubles pass by themselves, and this one had better not be waited for.
+    assert [each.reason for each in seen.of("retrying") if "NOGROUP" in each.reason] == []
+    assert len(seen.of("reset")) == 1
+
+
 async def test_killed_and_restarted_on_its_data_everything_is_handled_and_little_twice() -> None:
     handled: list[str] = []
     async with (
