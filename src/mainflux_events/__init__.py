@@ -1,5 +1,8 @@
 """Domain events on Redis Streams, for asyncio: publish without waiting, consume where you left off."""
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from ._version import __version__
 from .actions import (
     AUTH_STREAM,
@@ -42,18 +45,31 @@ from .errors import (
     Undelivered,
 )
 from .events import Action, Event, Identity, UnknownAction, acting_as
-from .group import GroupSubscriber
 from .health import Health, PublisherHealth, SubscriberHealth
 from .hooks import Hooks
-from .letterbox import drop_dead_letters, read_dead_letters
-from .partitioned import PartitionedSubscriber
-from .pending import Pending
 from .policies import Backoff, Commit, DeadLetterLimit, DeadLetters, Retry
 from .publisher import Publisher
-from .redriving import Redriven, redrive
 from .stats import PublisherStats, SubscriberStats
 from .stores import CursorStore, Move
 from .subscriber import Subscriber
+
+if _TYPE_CHECKING:
+    from .group import GroupSubscriber
+    from .letterbox import drop_dead_letters, read_dead_letters
+    from .partitioned import PartitionedSubscriber
+    from .pending import Pending
+    from .redriving import Redriven, redrive
+
+# What not every application uses, and from where it is imported when it is first asked for.
+_LATER = {
+    "GroupSubscriber": "group",
+    "PartitionedSubscriber": "partitioned",
+    "Pending": "pending",
+    "Redriven": "redriving",
+    "drop_dead_letters": "letterbox",
+    "read_dead_letters": "letterbox",
+    "redrive": "redriving",
+}
 
 __all__ = [
     "AUTH_STREAM",
@@ -121,3 +137,15 @@ __all__ = [
     "read_dead_letters",
     "redrive",
 ]
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(_import_module(f".{module}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

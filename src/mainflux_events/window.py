@@ -40,9 +40,9 @@ class Lane:
     __slots__ = ("busy", "key", "waiting")
 
     def __init__(self, key: Hashable) -> None:
-        self.key = key
+        self.key: Hashable = key
         self.waiting: deque[Slot] = deque()
-        self.busy = False
+        self.busy: bool = False
 
 
 class Slot:
@@ -51,9 +51,9 @@ class Slot:
     __slots__ = ("lane", "number", "place", "stretch")
 
     def __init__(self, stretch: Stretch, place: int, number: int) -> None:
-        self.stretch = stretch
-        self.place = place
-        self.number = number
+        self.stretch: Stretch = stretch
+        self.place: int = place
+        self.number: int = number
         self.lane: Lane | None = None
 
     @property
@@ -78,13 +78,13 @@ class Stretch:
     __slots__ = ("finished", "kept", "run", "told", "window")
 
     def __init__(self, window: Window, run: Run) -> None:
-        self.window = window
+        self.window: Window = window
         if len(run.ends) < len(run.entries):
             run.forget_passed()
-        self.run = run
-        self.finished = bytearray(len(run.ends))
-        self.kept = 0
-        self.told = 0
+        self.run: Run = run
+        self.finished: bytearray = bytearray(len(run.ends))
+        self.kept: int = 0
+        self.told: int = 0
 
     def advance(self) -> tuple[int, int]:
         """Tell the keeper what is finished from the begin on. Gives how many events that were, and entries."""

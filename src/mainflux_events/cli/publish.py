@@ -194,7 +194,9 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self.accepted = self.lost = self.refused = 0
+        self.accepted: int = 0
+        self.lost: int = 0
+        self.refused: int = 0
 
     @property
     def status(self) -> int:
@@ -220,7 +222,7 @@ class Reports(Hooks):
     """
 
     def __init__(self) -> None:
-        self.lost = 0
+        self.lost: int = 0
 
     def dropped(self, details: DroppedDetails) -> None:
         self._lose(details)
