@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from . import answers
@@ -20,7 +21,11 @@ from .posting import Posting
 from .refusals import Refusal
 from .resp import command
 
-# In a row of commits, one in so many seconds has an answer, which is for all before it; and all have one where so many
+# Commits that follow each other within so many seconds are a rapid row. Slower handlers would not notice what an answer
+# costs, and with one for each commit they hear at once of another subscriber of their name.
+RAPID: Final = 0.0001
+
+# In such a row, one in so many seconds has an answer, which is for all before it; and all have one where so many
 # are unanswered.
 ANSWER_EVERY: Final = 0.01
 WHISPERS: Final = 500
@@ -53,10 +58,13 @@ class Committer(Posting[Cursor]):
         self._may_be_quiet = False
         self._quiet = False
         self._answer_due: asyncio.TimerHandle | None = None
+        self._written = 0.0
 
     def write(self) -> None:
-        """Store what is finished. In a row of commits most have no answer: it would cost more than the commit."""
-        if self._answer_due is None or not self._quiet or self._unanswered >= WHISPERS:
+        """Store what is finished. In a rapid row of commits most have no answer: it would cost more than the commit."""
+        now = monotonic()
+        rapid, self._written = now - self._written < RAPID, now
+        if not rapid or self._answer_due is None or not self._quiet or self._unanswered >= WHISPERS:
             self._write_aloud()
             return
         payload = b""
@@ -68,6 +76,8 @@ class Committer(Posting[Cursor]):
             self._pending = 0
             self._unanswered += 1
             self._whispers += 1
+            if self._whispers == 1:
+                self._channel.listen()  # the kernel collects nothing while an answer is due
             self._channel.whisper(payload)
             self._wrote()
 
@@ -152,7 +162,7 @@ class Committer(Posting[Cursor]):
         self._script_known = False
         [said] = await channel.exchange(ANSWER_ALL, 1)
         self._may_be_quiet = self._policy.every_turn and not isinstance(said, Refusal)
-        self._quiet, self._answers_wait = False, not self._may_be_quiet
+        self._quiet = False
         self._unanswered = self._whispers = 0
         cursors = [cursor for cursor in self._tracks if cursor.handled]
         if not cursors:

@@ -62,8 +62,7 @@ class Posting(Keeping[T]):
         self._connecting = asyncio.Lock()
         self._channel: Channel | None = None
         self._unanswered = 0
-        # Whether answers are left where they are for a while, and how many writes the next answer will be for.
-        self._answers_wait = True
+        # How many writes since the last one that is to be answered are not.
         self._whispers = 0
         self._most_unanswered = max(1, MOST_UNANSWERED // len(tracks))
         self._trouble: Trouble | None = None
@@ -115,7 +114,7 @@ class Posting(Keeping[T]):
             return
         commands = b"".join([self._command(track) for track in due])
         self._unanswered += 1
-        if self._answers_wait and self._unanswered == 1:
+        if self._unanswered == 1:
             self._channel.listen_later(ANSWERS_WITHIN)
         elif self._unanswered % ANSWERS_TOGETHER == 0:
             self._channel.listen()
