@@ -11,7 +11,16 @@ from redis.asyncio import Redis
 from consuming import Recorder, thing
 from faults.kit import append, cursor, subscriber
 from histories import STREAM, History
-from mainflux_events import Action, EncodeError, Event, Identity, ProfileUpdated, ThingCreated, UnknownAction
+from mainflux_events import (
+    Action,
+    EncodeError,
+    Event,
+    Identity,
+    ProfileUpdated,
+    ThingCreated,
+    UnknownAction,
+    read_dead_letters,
+)
 from mainflux_events.testing import RedisServer
 
 DEEP = "[" * 100_000
@@ -82,6 +91,28 @@ async def test_malformed_entry(malformed: Malformed, server: RedisServer, client
             event = await anext(reader)
         assert thing(event) == "behind it"
         await reader.commit(event)
+    assert await cursor(client) == last
+
+
+UNDECODABLE = {
+    name: each.fields for name, each in MALFORMED.items() if "test.faults.counted" in each.fields.values()
+}
+
+
+@pytest.mark.parametrize("fields", UNDECODABLE.values(), ids=UNDECODABLE)
+async def test_malformed_entry_is_dead_lettered_with_its_bytes(
+    fields: Any, server: RedisServer, client: Redis
+) -> None:
+    id = (await client.xadd(STREAM, fields)).decode()
+    [last] = await append(client, "behind it")
+    async with subscriber(server, dead_letter="dead") as reader:
+        event = await anext(reader)
+        assert thing(event) == "behind it"
+        await reader.commit(event)
+        assert reader.stats.dead_lettered == 1
+    [letter] = [letter async for letter in read_dead_letters(server.url, "dead")]
+    assert letter.source_id == id
+    assert list(letter.raw) == [(octets(name), octets(value)) for name, value in fields.items()]
     assert await cursor(client) == last
 
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from consuming import Recorder, thing
 from faults.kit import append, cursor, subscriber, until_stored
 from faults.proxy import Proxy
+from mainflux_events import SubscriberBusy
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
@@ -214,3 +215,16 @@ async def _commits(client: Redis) -> int:
 
 async def _more_commits(client: Redis, before: int) -> bool:
     return await _commits(client) > before
+
+
+async def test_reader_beside_one_that_reads_alone_is_refused_and_reads_when_that_is_gone(
+    server: RedisServer, client: Redis
+) -> None:
+    await append(client, "t1", "t2")
+    async with subscriber(server, exclusive=True) as first:
+        event = await anext(first)
+        with pytest.raises(SubscriberBusy):
+            await subscriber(server, exclusive=True).start()
+        await first.commit(event)
+    async with subscriber(server, exclusive=True) as second:
+        assert thing(await anext(second)) == "t2"
