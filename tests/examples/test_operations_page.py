@@ -28,7 +28,7 @@ COMMANDS = [line.strip() for block in BLOCKS for line in block.splitlines() if n
 @pytest.fixture
 async def old() -> AsyncIterator[RedisServer]:
     """The server of the page: healthy, with a stream, a subscriber and dead letters."""
-    async with redis_server(aof=True) as server:
+    async with redis_server(aof=True, config={"appendfsync": "everysec"}) as server:
         await server.command("XADD", "mainflux.things", ID, *numbered(1)[0])
         await server.command("SET", "mainflux:cursor:audit:mainflux.things", ID)
         await server.command("XADD", "mainflux.auth", "*", *numbered(1)[0])

@@ -33,10 +33,6 @@ from support import no_clients_left, wait_until
 # Seconds that everything may take to be delivered once all faults are over.
 HEALING: Final = 30.0
 
-# A process that is killed leaves behind what it has written. With "everysec" a write waits while the last fsync
-# takes its time, and is acknowledged meanwhile: rare, and the server's, not what is looked for here.
-AOF: Final = {"appendfsync": "no"}
-
 # What the events of the publisher begin with that may lose none.
 STEADY: Final = "steady-"
 
@@ -63,7 +59,7 @@ class Chaos:
 
     async def run(self) -> Tally:
         """Do it, and give what happened."""
-        async with redis_server(aof=True, config=AOF | USERS) as server:
+        async with redis_server(aof=True, config=USERS) as server:
             with quick_subscribers(patience=0.3), self._watched():
                 async with proxy_to(server) as publishing, proxy_to(server) as subscribing:
                     entries = await self._among(server, publishing, subscribing)

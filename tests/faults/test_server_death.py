@@ -41,7 +41,7 @@ async def written(server: RedisServer) -> None:
 async def test_kill_9_with_aof_everysec_and_restart() -> None:
     history, readings, seen = History(), Readings(), Recorder()
     async with (
-        redis_server(aof=True) as server,
+        redis_server(aof=True, config={"appendfsync": "everysec"}) as server,
         subscriber(server, seen) as reader,
         history.publisher(server.url) as publisher,
         consumed(reader, readings),

@@ -19,6 +19,7 @@ from redis.credentials import CredentialProvider
 
 from clusters import cluster, give_slot, sentinel
 from histories import STREAM, Recorder, numbered, stored_ids
+from listening import listening
 from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
 from mainflux_events.hooks import Observers
 from mainflux_events.line import Line
@@ -367,10 +368,8 @@ async def test_something_else_listens_there(answer: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(answer)
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         with pytest.raises((Unreachable, Disconnected)):
             await ask(f"redis://127.0.0.1:{port}", "PING")
 
@@ -444,10 +443,8 @@ async def test_what_is_no_reply_ends_the_connection(server: RedisServer) -> None
             writer.write(await from_server.read(65536))
         writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
         to_server.close()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         with pytest.raises(Disconnected, match="the server sent what is no reply"):
             await ask(f"redis://127.0.0.1:{port}", "ECHO", "hello")
 

@@ -22,6 +22,7 @@ from redis.retry import Retry
 import consuming
 import histories
 from clusters import cluster, sentinel, tls_in_front_of
+from listening import listening
 from mainflux_events import Backoff, EventsError, Hooks, Publisher, Subscriber
 from mainflux_events.link import Server
 from mainflux_events.testing import RedisServer, redis_server
@@ -165,10 +166,8 @@ async def test_where_something_else_is_there(answer: bytes, told: Told) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(answer)
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         await both_sides(f"redis://{USER}:{QUOTED}@127.0.0.1:{port}/0", told)
 
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from clusters import tls_in_front_of
 from histories import STREAM, numbered, stored_ids
+from listening import listening
 from mainflux_events import Backoff, ConfigError, Publisher, Subscriber, ThingRemoved
 from mainflux_events.link import Server
 from mainflux_events.testing import RedisServer
@@ -145,10 +146,8 @@ async def test_where_no_tls_is_spoken_nothing_is_said_in_plain(answer: bytes, tr
         heard.append(await reader.read(10_000))
         writer.write(answer)
         heard.append(await reader.read())
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         told = await refusal_of(f"rediss://writer:{SECRET}@localhost:{port}?{trusted}")
     assert told == f"redis at localhost:{port} with TLS, database 0: what answers there does not speak TLS"
     assert heard[0].startswith(b"\x16\x03"), "a handshake of TLS"
@@ -167,10 +166,8 @@ async def test_a_server_without_tls_is_told_nothing_in_plain(fresh_server: Redis
             heard.append(data)
             to_server.write(data)
         to_server.close()
-        writer.close()
 
-    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
-        port = listener.sockets[0].getsockname()[1]
+    async with listening(forward) as port:
         settings = {"attempt_timeout": 0.2, "close_timeout": 0.1, "backoff": SHORT}
         async with Publisher(url.format(port=port), STREAM, **settings) as publisher:  # type: ignore[arg-type]
             publisher.publish_nowait(numbered(1))

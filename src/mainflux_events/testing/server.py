@@ -105,8 +105,8 @@ async def redis_server(
 
     - ``binary``: which, see :func:`find_redis_server`.
     - ``tcp``: listen on a free port of 127.0.0.1 instead of on a unix socket; ``port``: on this one.
-    - ``aof``: keep the data in an append-only file, written at once and synced every second; without, a restart
-      begins with nothing.
+    - ``aof``: keep the data in an append-only file, written before each answer and never synced, so that a server
+      that is killed loses nothing; without, a restart begins with nothing.
     - ``password``: what clients have to give; it is part of the server's ``url``.
     - ``config``: further lines of redis.conf, over the defaults: each a directive and the rest of its line as it
       stands, or several such for a directive that is repeated.
@@ -128,7 +128,7 @@ async def redis_server(
             "dir": _quoted(str(data)),
             "save": '""',
             "appendonly": "yes" if aof else "no",
-            "appendfsync": "everysec",
+            "appendfsync": "no",
             "port": port or 0,
             "bind": _HOST,
         }
