@@ -50,7 +50,7 @@ async def cluster(
                 "cluster_state:ok" in info and f"cluster_known_nodes:{len(servers)}" in info for info in infos
             )
 
-        await wait_until(agreed, 15.0, what="the nodes agree on the cluster")
+        await wait_until(agreed, what="the nodes agree on the cluster")
         for master, replica in zip(servers, servers[nodes:], strict=False):
             await replica.command("CLUSTER", "REPLICATE", await master.command("CLUSTER", "MYID"))
         for master in servers[:nodes] if replicas else ():
@@ -58,7 +58,7 @@ async def cluster(
             async def followed(master: RedisServer = master) -> bool:
                 return b"state=online" in await master.command("INFO", "replication")
 
-            await wait_until(followed, 15.0, what="a replica has what its master has")
+            await wait_until(followed, what="a replica has what its master has")
         yield servers
 
 

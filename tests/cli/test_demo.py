@@ -186,7 +186,7 @@ async def test_events_that_somebody_else_adds_are_not_taken_for_its_own(
 ) -> None:
     async with running("--redis-url", server.url, "--events", "5000") as process:
         ended = asyncio.create_task(outcome(process))
-        await wait_until(lambda: client.keys("mainflux.demo.*"), 20)
+        await wait_until(lambda: client.keys("mainflux.demo.*"))
         [stream] = await client.keys("mainflux.demo.*")
         await client.xadd(stream, {"operation": "org.remove", "id": "foreign"})
         status, output, _ = await ended
@@ -218,7 +218,7 @@ async def test_sigterm_ends_it_in_the_background_too_where_ctrl_c_does_not(
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", script, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=ENVIRONMENT
     )
-    await wait_until(lambda: client.keys("mainflux.demo.*"), 20)
+    await wait_until(lambda: client.keys("mainflux.demo.*"))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     status, _, errors = await outcome(process)
@@ -228,8 +228,8 @@ async def test_sigterm_ends_it_in_the_background_too_where_ctrl_c_does_not(
 
 async def test_interrupted_it_leaves_nothing_on_a_given_server(server: RedisServer, client: Redis) -> None:
     async with running("--events", "500000", "--redis-url", server.url) as process:
-        await wait_until(lambda: client.keys("mainflux:cursor:audit:mainflux.demo.*"), 20)
-        await wait_until(lambda: client.keys("mainflux.demo.*"), 20)
+        await wait_until(lambda: client.keys("mainflux:cursor:audit:mainflux.demo.*"))
+        await wait_until(lambda: client.keys("mainflux.demo.*"))
         process.send_signal(signal.SIGINT)
         status, _, errors = await outcome(process)
     assert (status, errors) == (130, "mainflux-events: interrupted\n")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from commands import ENVIRONMENT, Outcome, command, running
-from copies import PATIENCE, Fields, held, now, shown
+from copies import Fields, held, now, shown
 from mainflux_events import DeadLetter
 from mainflux_events.cli.letters import Filters, filters_of
 from mainflux_events.deadletters import dead_letter
@@ -151,7 +151,7 @@ async def test_killed_in_the_middle_and_called_again_each_arrives_once(server: R
         return bool(await server.command("XLEN", "things"))
 
     async with running(*redrive) as process:
-        await wait_until(begun, PATIENCE)
+        await wait_until(begun)
         process.kill()
         await process.wait()
     assert 0 < await server.command("XLEN", "things") < 2000

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from commands import command, running
-from copies import EVERY_KIND, PATIENCE, fill, held, ids_of, now, numbered, shown
+from copies import EVERY_KIND, fill, held, ids_of, now, numbered, shown
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 
 async def test_what_is_dumped_and_loaded_is_the_same_to_the_byte(server: RedisServer, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_killed_in_the_middle_and_begun_again_each_is_there_once(server: R
     async with running(*load) as process:
         assert process.stdin is not None
         process.stdin.write("\n".join(lines[:5_000]).encode())
-        await wait_until(begun, PATIENCE)
+        await wait_until(begun)
         process.kill()
         await process.wait()
     assert 0 < await server.command("XLEN", "copy") < 20_000
@@ -118,7 +118,7 @@ async def test_no_more_is_read_than_is_appended(server: RedisServer, tmp_path: P
         async def begun() -> bool:
             return bool(await server.command("XLEN", "copy"))
 
-        await wait_until(begun, PATIENCE)
+        await wait_until(begun)
         await server.command("CLIENT", "PAUSE", 60_000, "WRITE")
         try:
             process.stdin.write(line * 8_000)
@@ -137,9 +137,9 @@ async def test_ctrl_c_ends_it_while_nothing_comes(server: RedisServer) -> None:
         async def begun() -> bool:
             return bool(await server.command("XLEN", "copy"))
 
-        await wait_until(begun, PATIENCE)
+        await wait_until(begun)
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 5.0) == 130
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 130
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from commands import ENVIRONMENT, command, running
-from copies import EVERY_KIND, PATIENCE, fill, held, ids_of, now, numbered, shown
+from copies import EVERY_KIND, fill, held, ids_of, now, numbered, shown
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
 
@@ -71,7 +71,7 @@ async def test_killed_again_and_again_each_entry_is_there_once_and_in_order(serv
             return bool(await server.command("XLEN", "again") >= wanted)
 
         async with running(*replay) as process:
-            await wait_until(begun, PATIENCE)
+            await wait_until(begun)
             process.kill()
             await process.wait()
             killed += await server.command("XLEN", "again") < 30_000

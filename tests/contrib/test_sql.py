@@ -336,7 +336,7 @@ async def test_readers_that_race_have_each_event_take_effect_once(
     async with asyncio.TaskGroup() as tasks:
         for ledger in ledgers:
             tasks.create_task(read(ledger))
-        await wait_until(lambda: ledgers[0].has(*things), 20.0)
+        await wait_until(lambda: ledgers[0].has(*things))
         for ledger in ledgers:
             await ledger.subscriber.aclose()
     assert sum(bool(ledger.recorder.of("lease_lost")) for ledger in ledgers) == 2

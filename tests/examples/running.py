@@ -55,7 +55,7 @@ async def serving(*command: str, redis_url: str) -> AsyncIterator[str]:
             assert line, f"it ended:\n{said}"
             said += line.decode()
         # With several workers it says so before the first of them listens.
-        await wait_until(lambda: accepts(address[1]), 30, what=f"somebody listens at {address[1]}")
+        await wait_until(lambda: accepts(address[1]), what=f"somebody listens at {address[1]}")
         yield address[1]
         process.terminate()
         said += (await process.stdout.read()).decode()

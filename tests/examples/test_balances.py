@@ -68,7 +68,7 @@ async def test_killed_again_and_again_it_ends_with_the_exact_sums(
             return sum((await booked(engine)).values()) > enough
 
         try:
-            await wait_until(far_enough, 20.0)
+            await wait_until(far_enough)
             await asyncio.sleep(chance.uniform(0, 0.01))
         finally:
             process.kill()
@@ -82,7 +82,7 @@ async def test_killed_again_and_again_it_ends_with_the_exact_sums(
         return sum((await booked(engine)).values()) >= paid.total()
 
     try:
-        await wait_until(all_booked, 20.0)
+        await wait_until(all_booked)
     finally:
         process.terminate()
         await process.wait()

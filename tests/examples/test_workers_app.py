@@ -35,10 +35,10 @@ async def test_what_a_worker_publishes_one_worker_handles(server: RedisServer, c
         serving(*command, redis_url=server.url) as address,
         httpx.AsyncClient(base_url=address, trust_env=False) as app,
     ):
-        await wait_until(lambda: _connected(client, "eval", 2), 30)
+        await wait_until(lambda: _connected(client, "eval", 2))
         for number in range(50):
             assert (await app.delete(f"/things/t{number}")).status_code == 204
-        await wait_until(lambda: _has(client, 50), 10)
+        await wait_until(lambda: _has(client, 50))
         lines = (await app.get("/trail")).json()
         answers = [(await app.get("/health")).json() for _ in range(20)]
     entries = [id.decode() for id, _ in await client.xrange(THINGS_STREAM)]
@@ -74,7 +74,7 @@ async def test_each_event_is_handled_once_but_for_the_one_in_hand_of_each_worker
         serving(*command, redis_url=server.url),
         Publisher(server.url, THINGS_STREAM) as publisher,
     ):
-        await wait_until(lambda: client.exists(CURSOR), 30, what="one of the workers reads")
+        await wait_until(lambda: client.exists(CURSOR), what="one of the workers reads")
         enough = asyncio.Event()
 
         async def publish_on() -> None:
@@ -85,16 +85,16 @@ async def test_each_event_is_handled_once_but_for_the_one_in_hand_of_each_worker
         publishing = asyncio.create_task(publish_on())
         try:
             for _ in range(KILLS):
-                await wait_until(lambda: _another_reads(client, killed), 30)
+                await wait_until(lambda: _another_reads(client, killed))
                 killed.append((await trail(client))[-1][1])
                 os.kill(killed[-1], signal.SIGKILL)
-            await wait_until(lambda: _another_reads(client, killed), 30)
+            await wait_until(lambda: _another_reads(client, killed))
         finally:
             enough.set()
             await publishing
         await publisher.flush()
         entries = [id.decode() for id, _ in await client.xrange(THINGS_STREAM)]
-        await wait_until(lambda: _handled_all(client, entries), 30)
+        await wait_until(lambda: _handled_all(client, entries))
     handled = await trail(client)
     assert list(dict.fromkeys(id for id, _ in handled)) == entries, (
         "each one, in order, but for what came again"

@@ -18,7 +18,7 @@ from faults.proxy import Proxy, proxy_to
 from histories import History, Readings
 from mainflux_events import Publisher, PublisherClosed
 from mainflux_events.testing import RedisServer
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 BOUND = 0.3
 
@@ -120,7 +120,7 @@ async def test_publish_after_or_during_close(
         await publisher.aclose()
         with pytest.raises(PublisherClosed):
             history.publish(publisher)
-        await asyncio.wait_for(racing, 2.0)
+        await asyncio.wait_for(racing, PATIENCE)
         proxy.release(late=True)
         await wait_until(lambda: not proxy.connections)
         history.check(publisher, await stored(server))

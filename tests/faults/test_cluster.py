@@ -60,7 +60,7 @@ class Work:
             consumers = [group.create_task(self._consume(client)) for client in clients[1:]]
             yield self
             self._enough.set()
-            await wait_until(lambda: self.history.complete, 20, what="all is handled")
+            await wait_until(lambda: self.history.complete, what="all is handled")
             for consumer in consumers:
                 consumer.cancel()
 
@@ -107,7 +107,7 @@ class Work:
             return all(numbers.get(key, 0) >= count for key, count in wanted.items())
 
         await wait_until(lambda: len(self.history.published) == 50)
-        await wait_until(reached, 20, what="all partitions are read and written")
+        await wait_until(reached, what="all partitions are read and written")
 
 
 def owner(slot: int) -> int:

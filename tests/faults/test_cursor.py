@@ -18,7 +18,7 @@ from histories import STREAM
 from mainflux_events import CursorCorrupt
 from mainflux_events.cursor import padded
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 KEY = f"mainflux:cursor:audit:{STREAM}"
 CONSUMER = Path(__file__).parent / "killed_consumer.py"
@@ -55,7 +55,7 @@ async def test_two_subscribers_of_one_name(server: RedisServer, client: Redis) -
         while event.id != ids[-1]:
             event = await anext(events)
             history.append(await cursor(client) or "")
-        await asyncio.wait_for(told(f"lease_lost: '{KEY}' was moved by somebody else"), 10.0)
+        await asyncio.wait_for(told(f"lease_lost: '{KEY}' was moved by somebody else"), PATIENCE)
         history.append(await cursor(client) or "")
     assert history == sorted(history, key=padded)
     assert {(details.stream, details.key) for details in seen.of("lease_lost")} == {(STREAM, KEY)}
@@ -79,7 +79,7 @@ async def other_process(server: RedisServer) -> AsyncIterator[Callable[[str], Aw
             return await cursor(client) not in (None, "0-0")
 
     try:
-        await wait_until(begun, 10.0)
+        await wait_until(begun)
         yield told
     finally:
         other.kill()

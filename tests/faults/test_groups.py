@@ -69,7 +69,7 @@ async def test_cut_at_any_byte(direction: Direction, proxy: Proxy, client: Redis
     for number, after in enumerate(itertools.chain(range(0, 400, 7), range(400, 3000, 97))):
         proxy.cut(direction, after)
         await append(client, *things(20, begin=1 + 20 * number))
-        await wait_until(lambda number=number: len(handled) >= 20 * (number + 1), 10)
+        await wait_until(lambda number=number: len(handled) >= 20 * (number + 1))
     await wait_until(lambda: nothing_is_pending(client))
     assert Counter(handled) == Counter(things(len(handled)))
 

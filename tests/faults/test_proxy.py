@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from faults.proxy import Connection, Direction, Proxy, proxy_to
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 INCR = command("INCR", "n")
 ECHO = command("ECHO", "x" * 100)
@@ -31,13 +31,13 @@ class Talk:
 
     async def say(self, sent: bytes, answer: int) -> bytes:
         self.writer.write(sent)
-        return await asyncio.wait_for(self.reader.readexactly(answer), 5.0)
+        return await asyncio.wait_for(self.reader.readexactly(answer), PATIENCE)
 
     async def rest(self) -> bytes:
         """What still comes before the connection is reset."""
         came = b""
         try:
-            while data := await asyncio.wait_for(self.reader.read(65536), 5.0):
+            while data := await asyncio.wait_for(self.reader.read(65536), PATIENCE):
                 came += data
         except ConnectionResetError:
             return came
@@ -119,7 +119,7 @@ async def test_exactly_so_many_bytes_reach_the_server(
 async def test_what_arrives_before_a_cut_is_answered_yet_if_so_wanted(proxy: Proxy, talk: Talk) -> None:
     proxy.cut("to server", len(ECHO) * 2 + 5, answered=True)
     talk.writer.write(ECHO * 20)
-    assert await asyncio.wait_for(talk.reader.read(), 5.0) == ECHOED * 2
+    assert await asyncio.wait_for(talk.reader.read(), PATIENCE) == ECHOED * 2
     await wait_until(lambda: not proxy.connections)
 
 
@@ -155,7 +155,7 @@ async def test_behind_a_partition_nothing_arrives_until_it_ends(
     await wait_until(lambda: [each.client.kept for each in proxy.connections] == [len(INCR)] * 2)
     assert await counted(client) == 0
     proxy.release()
-    answers = [await asyncio.wait_for(each.reader.readexactly(4), 5.0) for each in (talk, other)]
+    answers = [await asyncio.wait_for(each.reader.readexactly(4), PATIENCE) for each in (talk, other)]
     assert sorted(answers) == [b":1\r\n", b":2\r\n"]
     await other.close()
 
@@ -225,7 +225,7 @@ async def test_a_connection_that_is_reset_before_the_server_has_taken_it_is_not_
 async def test_the_end_of_the_server_is_passed_on(proxy: Proxy, talk: Talk, server: RedisServer) -> None:
     await talk.say(ECHO, len(ECHOED))
     await server.command("CLIENT", "KILL", "TYPE", "normal")
-    assert await asyncio.wait_for(talk.reader.read(), 5.0) == b""
+    assert await asyncio.wait_for(talk.reader.read(), PATIENCE) == b""
 
 
 async def test_the_end_of_a_client_is_passed_on(proxy: Proxy, talk: Talk, server: RedisServer) -> None:

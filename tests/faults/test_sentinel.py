@@ -54,7 +54,7 @@ class House:
                 found[:] = [each for each in self.replicas if await _field(each, "role") == "master"]
             return bool(found)
 
-        await wait_until(promoted, 20.0)
+        await wait_until(promoted)
         return found[0]
 
 
@@ -77,14 +77,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         async def following() -> bool:
             return (await master.command("INFO", "replication")).count(b"state=online") == 2
 
-        await wait_until(following, 10.0)
+        await wait_until(following)
         watchers = await stack.enter_async_context(sentinels(master, tmp_path))
 
         async def ready() -> bool:
             known = [await watcher.command("SENTINEL", "REPLICAS", NAME) for watcher in watchers]
             return all(len(replicas) == 2 for replicas in known)
 
-        await wait_until(ready, 12.0)
+        await wait_until(ready)
         yield House(master, replicas, watchers)
 
 
@@ -157,7 +157,7 @@ async def read_to_the_end(entries: Mapping[str, str], *sides: Side) -> None:
     def read() -> bool:
         return all(len(side.handled) >= len(entries) and set(entries) <= set(side.handled) for side in sides)
 
-    await wait_until(read, 10.0)
+    await wait_until(read)
 
 
 async def test_master_killed_under_load_what_was_replicated_is_there_and_both_sides_go_on(
@@ -176,7 +176,7 @@ async def test_master_killed_under_load_what_was_replicated_is_there_and_both_si
             await house.master.kill()
             successor = await house.successor()
             for publisher in publishers:
-                await wait_until(lambda publisher=publisher: publisher.stats.reconnects > 0, 10.0)
+                await wait_until(lambda publisher=publisher: publisher.stats.reconnects > 0)
                 await more_acknowledged(publisher)
         await flushed(publishers)
         entries = await stored(successor)
@@ -211,7 +211,7 @@ async def test_what_a_failover_loses_is_reported_where_that_can_be_seen(house: H
             replica.resume()
         successor = await house.successor()
         # Where as many were added again as were lost, before anybody looks, nothing shows.
-        await wait_until(lambda: audit.recorder.of("reset"), 10.0)
+        await wait_until(lambda: audit.recorder.of("reset"))
         for publisher, history in zip(publishers, histories, strict=True):
             history.publish(publisher, 50)
         await flushed(publishers)

@@ -15,7 +15,7 @@ from consuming import STREAM, Recorder, append, read_again, stored, take, thing
 from mainflux_events import Event, HandlerFailed, Retry, Subscriber, SubscriberStats
 from mainflux_events.testing import RedisServer
 from mainflux_events.workers import WINDOW
-from support import wait_until
+from support import PATIENCE, wait_until
 
 FOR_EVER = 1000.0  # seconds
 AT_ONCE = Retry(attempts=2, initial=0)
@@ -337,7 +337,7 @@ async def test_what_waits_for_its_batch_to_fill_is_left_when_the_subscriber_clos
     async with running(subscriber, batches, batch=5, max_wait=FOR_EVER) as task:
         await wait_until(lambda: subscriber._workers is not None and subscriber._workers._timer is not None)
         await subscriber.aclose()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.done()
         assert task.exception() is None
     assert batches.begun == []
@@ -354,6 +354,6 @@ async def test_a_last_batch_need_not_fill_before_what_no_attempt_can_mend_is_rai
     ):
         await until_handled(subscriber, 5)
         subscriber._tasks[0].cancel()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert "died" in str(task.exception())
     assert batches.begun == [things(5), things(2, 6)]

@@ -29,7 +29,7 @@ from mainflux_events import (
     Undelivered,
 )
 from mainflux_events.testing import RedisServer, redis_server
-from support import LOADS_SLOWLY, no_clients_left, restart_with_much_to_load, wait_until
+from support import LOADS_SLOWLY, PATIENCE, no_clients_left, restart_with_much_to_load, wait_until
 
 STREAM = "things"
 KEY = f"mainflux:cursor:audit:{STREAM}"
@@ -303,7 +303,7 @@ async def test_publishing_while_it_closes_is_delivered_or_refused(server: RedisS
         for _ in range(turns):
             await asyncio.sleep(0)
         await publisher.aclose()
-        await asyncio.wait_for(racing, 2.0)
+        await asyncio.wait_for(racing, PATIENCE)
         history.check(publisher, await stored_ids(client, STREAM))
         assert publisher.stats.acknowledged == len(history.accepted)
         await client.delete(STREAM)
@@ -578,7 +578,7 @@ async def by_cancelling_the_task(operation: Operation, moment: Moment) -> None:
     task = asyncio.create_task(operate())
     await moment()
     cancelled = task.cancel()
-    await asyncio.wait([task], timeout=2.0)
+    await asyncio.wait([task], timeout=PATIENCE)
     assert task.done(), "it goes on"
     assert task.cancelled() is cancelled, "the cancellation was swallowed"
     if not cancelled:
@@ -595,7 +595,7 @@ async def by_a_scope(operation: Operation, moment: Moment) -> None:
     task = asyncio.create_task(operate())
     await moment()
     scope.cancel()
-    await asyncio.wait_for(task, 2.0)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 async def by_a_timeout(operation: Operation, moment: Moment) -> None:
@@ -613,7 +613,7 @@ async def by_a_timeout(operation: Operation, moment: Moment) -> None:
     await moment()
     if not task.done():
         limit.reschedule(0)  # as asyncio.timeout(0) has it, where nothing has run yet
-    await asyncio.wait_for(task, 2.0)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 WAYS = [by_cancelling_the_task, by_a_scope, by_a_timeout]

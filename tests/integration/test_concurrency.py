@@ -33,7 +33,7 @@ from mainflux_events import (
 )
 from mainflux_events.testing import RedisServer
 from mainflux_events.workers import WINDOW
-from support import wait_until
+from support import PATIENCE, wait_until
 
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
 AT_ONCE = Retry(attempts=2, initial=0)
@@ -624,7 +624,7 @@ async def test_closing_while_handlers_are_at_work_is_bounded_and_lets_them_end(
         assert time.monotonic() - begun < CLOSE_BOUND
         assert not task.done()
         gates.release()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.done()
         assert task.exception() is None
     assert gates.begun == things(5), "no other was begun"
@@ -638,7 +638,7 @@ async def test_closing_ends_a_run_that_waits_for_events(server: RedisServer) -> 
     async with running(subscriber, Gates(), concurrency=3) as task:
         await wait_until(lambda: subscriber._workers is not None)
         await subscriber.aclose()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert task.done()
         assert task.exception() is None
 
@@ -655,7 +655,7 @@ async def test_what_no_attempt_can_mend_is_raised_when_all_before_it_is_handled(
             await wait_until(subscriber._tasks[0].done)
             assert not task.done()
             gates.release()
-            await asyncio.wait([task], timeout=5)
+            await asyncio.wait([task], timeout=PATIENCE)
             assert isinstance(task.exception(), EventsError)
             assert "died" in str(task.exception())
         assert subscriber.stats.handled == 10

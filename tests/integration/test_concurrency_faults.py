@@ -16,7 +16,7 @@ from consuming import STREAM, Recorder, append, stored, thing
 from grouped import GROUP, member, pending, read_as
 from mainflux_events import Backoff, Event, LeaseLost, Retry, StreamGap, Subscriber
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 LEASE = "mainflux:lease:{mainflux:cursor:audit:things}"
 TTL = 0.5
@@ -174,7 +174,7 @@ async def test_after_its_lease_is_lost_nothing_more_is_begun_nor_stored(
         it_loses_its_turn(server, ids[0])
         await wait_until(lambda: seen.of("lease_lost"))
         handler.let_go()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PATIENCE)
         assert isinstance(task.exception(), LeaseLost)
         assert handler.begun == things(1, 4)
         assert handler.returned == things(1, 4), "they are not interrupted"

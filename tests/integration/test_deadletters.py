@@ -39,7 +39,7 @@ from mainflux_events import (
 )
 from mainflux_events.deadletters import MOST_WORDS, opened
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 DEAD = "dead"
 KEY = "mainflux:cursor:audit:things"
@@ -419,7 +419,7 @@ async def test_killed_again_and_again_each_is_written_once(server: RedisServer, 
             stderr=subprocess.DEVNULL,
         )
         try:
-            await wait_until(lambda before=before: _longer(client, min(before + 400, len(ids))), 20.0)
+            await wait_until(lambda before=before: _longer(client, min(before + 400, len(ids))))
         finally:
             process.kill()
             process.wait()
@@ -579,7 +579,7 @@ async def test_closing_does_not_wait_for_ever_and_the_event_comes_again(
         begun = time.monotonic()
         await consumer.aclose()
         assert time.monotonic() - begun < 2.5  # seconds, as the contract has it
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, PATIENCE)
         assert f"dead_letter_not_written: entry {ids[0]} of 'things', on closing" in caplog.text
         assert (consumer.stats.dead_lettered, consumer.stats.given_up) == (0, 0)
         if how == "out of memory":

@@ -20,7 +20,7 @@ from consuming import STREAM, Recorder, append, take, thing
 from grouped import GROUP, member, pending, read_as
 from mainflux_events import AccessRefused, Backoff, Event, EventsError, GroupSubscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import background_tasks, wait_until
+from support import PATIENCE, background_tasks, wait_until
 
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
@@ -117,7 +117,7 @@ async def test_killed_and_restarted_without_its_data_the_group_is_made_again_at_
         await fresh_server.kill()
         await fresh_server.restart()
         await append(direct, "t2")
-        assert thing(await asyncio.wait_for(anext(events), 5)) == "t2"
+        assert thing(await asyncio.wait_for(anext(events), PATIENCE)) == "t2"
     # Other troubles pass by themselves, and this one had better not be waited for.
     assert [each.reason for each in seen.of("retrying") if "NOGROUP" in each.reason] == []
     assert len(seen.of("reset")) == 1
@@ -141,7 +141,7 @@ async def test_killed_and_restarted_on_its_data_everything_is_handled_and_little
                 await wait_until(lambda most=most: len(handled) > most)
                 await server.kill()
                 await server.restart()
-            await wait_until(lambda: len(set(handled)) == 900, 10)
+            await wait_until(lambda: len(set(handled)) == 900)
             await wait_until(lambda: has_no_pending(client))
             task.cancel()
             await asyncio.wait([task])

@@ -257,7 +257,7 @@ async def test_a_server_that_cannot_be_read_makes_it_unhealthy_until_it_can(
         assert "is tried again" in subscriber.health(max_stall=600.0).reason
         await fresh_server.restart()
         await append(fresh_server, "o1")  # a read that waits for entries is answered
-        await wait_until(lambda: subscriber.health(max_stall=SHORT).healthy, 8.0)
+        await wait_until(lambda: subscriber.health(max_stall=SHORT).healthy)
     await running
 
 
@@ -270,7 +270,7 @@ async def test_a_cursor_that_cannot_be_stored_makes_it_unhealthy(fresh_server: R
         await wait_until(lambda: not subscriber.health(max_stall=SHORT).healthy)
         assert subscriber.health(max_stall=SHORT).reason.startswith("storing what is handled has failed for")
         await fresh_server.command("CONFIG", "SET", "maxmemory", "0")
-        await wait_until(lambda: subscriber.health(max_stall=SHORT).healthy, 8.0)
+        await wait_until(lambda: subscriber.health(max_stall=SHORT).healthy)
     await running
 
 

@@ -382,7 +382,7 @@ async def replicated() -> AsyncIterator[tuple[Proxy, RedisServer]]:
         Proxy(master) as proxy,
     ):
         await replica.command("REPLICAOF", "127.0.0.1", int(master.port or 0))
-        await wait_until(lambda: in_sync(replica), 15.0)
+        await wait_until(lambda: in_sync(replica))
         yield proxy, replica
 
 

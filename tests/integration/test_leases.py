@@ -29,7 +29,7 @@ from mainflux_events import (
     SubscriberBusy,
 )
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 KEY = "mainflux:cursor:audit:things"
 LEASE = "mainflux:lease:{mainflux:cursor:audit:things}"
@@ -380,7 +380,7 @@ async def test_closing_one_that_waits_ends_its_loop_and_leaves_the_lease_alone(
         collector = Collector(second)
         await asyncio.sleep(0)
         await second.aclose()
-        await asyncio.wait_for(collector.task, 1)
+        await asyncio.wait_for(collector.task, PATIENCE)
         assert await client.get(LEASE) == token
         assert first.active
 

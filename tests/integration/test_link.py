@@ -26,7 +26,7 @@ from mainflux_events.line import Line
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left, nobody_listens, wait_until
+from support import PATIENCE, no_clients_left, nobody_listens, wait_until
 
 SECRET = "s3cr€t/p@ss"
 SHORT = Backoff(initial=0.01, maximum=0.05)
@@ -226,9 +226,9 @@ async def test_the_master_is_found_by_sentinel_also_after_a_failover(tmp_path: P
                     # What was not replicated yet would be lost.
                     return bool(known) and await replica.command("XLEN", STREAM) == 1
 
-                await wait_until(ready, 12.0)
+                await wait_until(ready)
                 await master.kill()
-                await asyncio.wait_for(publisher.send(numbered(2)), 20.0)
+                await asyncio.wait_for(publisher.send(numbered(2)), PATIENCE)
             assert publisher.stats.undelivered == 0
             async with Redis(host=str(replica.host), port=replica.port or 0) as there:
                 assert await stored_ids(there) == ["0000001", "0000002"]
@@ -283,7 +283,7 @@ async def test_in_a_cluster_the_node_of_the_stream_is_found_also_after_a_move() 
                 await publisher.send(numbered(1))
                 assert await owner.command("DEL", STREAM) == 1
                 await give_slot(nodes, slot, other)
-                await asyncio.wait_for(publisher.send(numbered(2)), 10.0)
+                await asyncio.wait_for(publisher.send(numbered(2)), PATIENCE)
             assert publisher.stats.undelivered == 0
         async with Redis(host=str(other.host), port=other.port or 0) as there:
             assert await stored_ids(there) == ["0000002"]

@@ -38,7 +38,7 @@ from mainflux_events import (
 from mainflux_events.hooks import DroppedDetails, ReconnectedDetails, RetryingDetails
 from mainflux_events.resp import Append
 from mainflux_events.testing import RedisServer
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 SHORT = Backoff(initial=0.01, maximum=0.05)
 
@@ -493,7 +493,7 @@ async def test_a_thread_waits_for_room_as_long_as_the_loop_is_there(
         await wait_until(lambda: looks > seen + 3)
         assert not waiting.done()
         fresh_server.resume()
-        await asyncio.wait_for(waiting, 2.0)
+        await asyncio.wait_for(waiting, PATIENCE)
     assert publisher.stats.acknowledged == 3
 
 

@@ -20,7 +20,7 @@ from mainflux_events import (
     Undelivered,
 )
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 SHORT = Backoff(initial=0.01, maximum=0.05)
 # Seconds that closing may take beyond its bound; where each line is traced for the coverage, more.
@@ -221,9 +221,9 @@ async def test_who_waits_is_told_when_the_background_task_is_cancelled(fresh_ser
     assert publisher._tasks
     publisher._tasks[0].cancel()
     with pytest.raises(PublisherClosed, match="somebody cancelled the background task"):
-        await asyncio.wait_for(waiting, 2.0)
+        await asyncio.wait_for(waiting, PATIENCE)
     with pytest.raises(Undelivered, match="2 events"):
-        await asyncio.wait_for(flushing, 2.0)
+        await asyncio.wait_for(flushing, PATIENCE)
     with pytest.raises(PublisherClosed):
         await publisher.aclose()
 

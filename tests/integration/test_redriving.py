@@ -270,7 +270,7 @@ async def test_killed_again_and_again_each_arrives_once_and_in_order(
     while before := await client.xlen(DEAD):
         process = subprocess.Popen([sys.executable, str(REDRIVER), server.url], env=environment)
         try:
-            await wait_until(lambda before=before: _shorter(client, max(before - 3000, 0)), 20.0)
+            await wait_until(lambda before=before: _shorter(client, max(before - 3000, 0)))
         finally:
             process.kill()
             kills += process.wait() == -9

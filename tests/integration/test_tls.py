@@ -19,6 +19,7 @@ from listening import listening
 from mainflux_events import Backoff, ConfigError, Publisher, Subscriber, ThingRemoved
 from mainflux_events.link import Server
 from mainflux_events.testing import RedisServer
+from support import PATIENCE
 
 SECRET = "s3cret"
 SHORT = Backoff(initial=0.01, maximum=0.05)
@@ -183,6 +184,6 @@ async def test_an_end_of_the_connection_is_noticed_behind_tls(
     async with Publisher(url, STREAM, backoff=SHORT) as publisher:
         await publisher.send(numbered(1))
         await client.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.wait_for(publisher.send(numbered(2)), 2.0)
+        await asyncio.wait_for(publisher.send(numbered(2)), PATIENCE)
         assert publisher.stats.reconnects == 1
     assert await stored_ids(client) == ["0000001", "0000002"]

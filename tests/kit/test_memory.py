@@ -22,6 +22,7 @@ from mainflux_events.link import Channel, Disconnected, Link, Reply
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 from mainflux_events.testing import EventRecorder, HookRecorder, MemoryServer, memory_server, wait_for
+from support import PATIENCE
 
 STREAM = "things"
 
@@ -214,14 +215,14 @@ async def test_who_waits_is_told_that_the_connection_is_killed(server: MemorySer
     _, reading = await blocked(server)
     await server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     with pytest.raises(Disconnected):
-        await asyncio.wait_for(reading, 1)
+        await asyncio.wait_for(reading, PATIENCE)
 
 
 @pytest.mark.parametrize("gone", [["DEL", STREAM], ["XGROUP", "DESTROY", STREAM, "group"]])
 async def test_who_waits_is_told_that_the_group_is_gone(gone: list[str], server: MemoryServer) -> None:
     channel, reading = await blocked(server)
     await server.command(*gone)
-    [reply] = await asyncio.wait_for(reading, 1)
+    [reply] = await asyncio.wait_for(reading, PATIENCE)
     assert isinstance(reply, Refusal)
     assert reply.code == "NOGROUP"
     await channel.aclose()
