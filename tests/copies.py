@@ -20,8 +20,6 @@ from mainflux_events.testing import RedisServer
 
 Fields = list[bytes]
 
-# Seconds in which a process does its first step, on a machine that is busy with others.
-PATIENCE = 30.0
 T = TypeVar("T")
 
 # What a copy has to keep: an operation that is unknown, bytes that are no UTF-8, a name that occurs twice, nanoseconds,

@@ -27,7 +27,7 @@ def publisher_of(
     defaults: dict[str, Any] = {
         "idempotent": True,
         "backoff": SHORT,
-        "attempt_timeout": 0.3,
+        "attempt_timeout": 5.0,
         "buffer_size": 200_000,
         "max_len": None,
         "hooks": [] if history is None else history.recorder,

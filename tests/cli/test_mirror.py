@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from commands import command, running
-from copies import PATIENCE, Fields, fill, held, ids_of, numbered
+from copies import Fields, fill, held, ids_of, numbered
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 
 def holds(server: RedisServer, stream: str, entries: list[Fields]) -> Callable[[], Coroutine[Any, Any, bool]]:
@@ -23,6 +23,15 @@ def holds(server: RedisServer, stream: str, entries: list[Fields]) -> Callable[[
     return look
 
 
+def reads_on(server: RedisServer) -> Callable[[], Coroutine[Any, Any, bool]]:
+    """Whether somebody waits for what comes into a stream."""
+
+    async def look() -> bool:
+        return b" flags=b" in await server.command("CLIENT", "LIST")
+
+    return look
+
+
 async def test_it_goes_on_with_what_comes_until_it_is_interrupted(server: RedisServer) -> None:
     some = numbered(4)
     await fill(server, "things", some[:2])
@@ -30,6 +39,7 @@ async def test_it_goes_on_with_what_comes_until_it_is_interrupted(server: RedisS
         await wait_until(holds(server, "copy", some[:2]), PATIENCE)
         last = (await fill(server, "things", some[2:]))[-1]
         await wait_until(holds(server, "copy", some), PATIENCE)
+        await wait_until(reads_on(server))  # so it has heard that all is appended
         process.send_signal(signal.SIGINT)
         output, errors = await process.communicate()
     begun, caught_up, summary, end = errors.decode().splitlines()

@@ -31,7 +31,7 @@ from mainflux_events import (
     read_dead_letters,
 )
 from mainflux_events.workers import WINDOW
-from support import wait_until
+from support import PATIENCE, wait_until
 
 CHILD = Path(__file__).parents[1] / "noting_consumer.py"
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
@@ -158,7 +158,7 @@ async def test_what_is_not_asked_for_is_passed_over_between_those_at_work(
 ) -> None:
     for number in range(300):
         await publisher.publish(ThingRemoved(f"t{number}") if number % 10 == 0 else GroupRemoved("g1"))
-    await publisher.flush(10)
+    await publisher.flush(PATIENCE)
     handled: list[str] = []
 
     async def handle(event: Event) -> None:

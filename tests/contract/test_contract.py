@@ -20,7 +20,7 @@ import pytest
 from consuming import Recorder, take, thing
 from contract.backends import BACKENDS, CLAIM_AFTER, MORTAL, STREAM, Backend
 from mainflux_events import Event, EventsError, NotStarted, Publisher, Retry, ThingRemoved, UnknownAction
-from support import background_tasks, wait_until
+from support import PATIENCE, background_tasks, wait_until
 
 COMPETING = [name for name, backend in BACKENDS.items() if backend.competing]
 SEVERAL = [name for name, backend in BACKENDS.items() if backend.several]
@@ -38,7 +38,7 @@ def things(count: int, begin: int = 1) -> list[str]:
 async def publish(publisher: Publisher, ids: list[str]) -> None:
     for id in ids:
         await publisher.publish(ThingRemoved(id))
-    await publisher.flush(10)
+    await publisher.flush(PATIENCE)
 
 
 async def take_all(subscriber: Any, count: int) -> list[str]:

@@ -14,6 +14,7 @@ from faults.proxy import Direction, proxy_to
 from histories import History
 from mainflux_events import Backoff, Publisher
 from mainflux_events.testing import RedisServer
+from support import PATIENCE
 
 FLIPPER: Final = Path(__file__).parent / "flipper.py"
 
@@ -50,7 +51,7 @@ async def flip(server: RedisServer, code: str, flips: int, mode: Mode) -> Tally:
         quick = Backoff(initial=0.001, maximum=0.002)
         async with history.publisher(proxy.url(), backoff=quick, attempt_timeout=5.0) as publisher:
             await _at_full_rate(history, publisher, await _flipper(server, code, flips))
-            await publisher.flush(30.0)
+            await publisher.flush(PATIENCE)
     tally = Tally()
     tally.faults[f"flipped to {code}"] = flips
     tally.add(history, publisher, await stored(server))

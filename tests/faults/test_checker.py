@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from faults.proxy import proxy_to
 from histories import Account, History, Readings, stored_entries, violations
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 EVENTS = ("a", "b", "c", "d", "e")
 WELL = Account(accepted=EVENTS, acknowledged=5, sent={"b": "2"})
@@ -88,7 +88,7 @@ async def test_counts_that_do_not_fit_the_reports_are_found(server: RedisServer,
     history = History()
     async with history.publisher(server.url) as publisher:
         history.publish(publisher, 3)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     stored = await stored_entries(client)
     history.check(publisher, stored)
     history.accepted.append("9999999")
@@ -114,11 +114,11 @@ async def test_at_risk_is_what_was_in_flight_when_a_connection_failed(server: Re
     async with proxy_to(server) as proxy, history.publisher(proxy.url()) as publisher:
         proxy.cut("to client", 5)
         history.publish(publisher, 7)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         assert history.recorder.at_risk == 7
         proxy.cut("to client", 5)
         history.publish(publisher, 2)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         assert history.recorder.at_risk == 9
 
 
@@ -132,7 +132,7 @@ async def test_nothing_is_at_risk_where_the_server_refuses_or_is_not_there(fresh
             await wait_until(lambda told=told: len(history.recorder.retries) > told + 2)  # type: ignore[misc]
             await fresh_server.command("CONFIG", "SET", "maxmemory", 0)
             await fresh_server.command("REPLICAOF", "NO", "ONE")
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         proxy.refuse()
         proxy.reset()
         history.publish(publisher, 7)
@@ -141,7 +141,7 @@ async def test_nothing_is_at_risk_where_the_server_refuses_or_is_not_there(fresh
         await proxy.accept()
         await wait_until(lambda: any("did not answer" in each.reason for each in history.recorder.retries))
         proxy.release()
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     assert history.recorder.at_risk == 7, "those that were written to the connection that was reset"
 
 
@@ -150,7 +150,7 @@ async def test_an_idempotent_publisher_may_store_nothing_again(server: RedisServ
     async with proxy_to(server) as proxy, history.publisher(proxy.url()) as publisher:
         proxy.cut("to client", 5)
         history.publish(publisher, 7)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     stored = await stored_entries(client)
     assert history.violations(publisher, stored) == []
     history.idempotent = True

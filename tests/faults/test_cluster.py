@@ -17,7 +17,7 @@ from mainflux_events.hooks import RetryingDetails
 from mainflux_events.partitions import partition_streams
 from mainflux_events.slots import SLOTS, slot
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 STREAM, PARTITIONS = "things", 6
 NODE_TIMEOUT = 500  # milliseconds
@@ -81,7 +81,7 @@ class Work:
                 await asyncio.sleep(0.0005)
                 if self._enough.is_set():
                     break
-            await publisher.flush(15)
+            await publisher.flush(PATIENCE)
 
     async def _consume(self, client: RedisCluster) -> None:
         async def handle(event: Event) -> None:

@@ -17,7 +17,7 @@ from histories import History, numbered
 from idempotence import publisher_of, sequences
 from mainflux_events import Undelivered
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 BATCH = 10
 
@@ -28,16 +28,16 @@ async def test_idempotent_first_copy_delivered_after_the_retry(
     history = History()
     async with publisher_of(proxy.url(), history, attempt_timeout=0.1) as publisher:
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         [connection] = proxy.connections
         connection.hold()
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         before = await _scripts(client)
         connection.release(late=True)
         await wait_until(lambda: _more_scripts(client, before))
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     entries = await stored(server)
     history.check(publisher, entries, duplicates=0)
     assert list(entries.values()) == history.accepted, "exactly one copy of each"
@@ -91,19 +91,19 @@ async def test_sequence_key_lost_a_batch_whose_fate_is_unknown_is_reported(
     history = History()
     async with publisher_of(proxy.url(), history, attempt_timeout=0.1) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         [connection] = proxy.connections
         connection.hold()
         sending = asyncio.create_task(publisher.send(numbered(1000)))
         history.accepted.append(numbered(1000).id)
         await wait_until(lambda: publisher.stats.in_flight)
         await server.command("DEL", *await sequences(server))
-        for told in (sending, publisher.flush(2.0)):
+        for told in (sending, publisher.flush(PATIENCE)):
             with pytest.raises(Undelivered):
                 await told
         connection.release(late=True)
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     history.check(publisher, await stored(server), duplicates=0)
     assert history.recorder.undelivered_ids() == [numbered(1000).id]
     assert [details.unknown for details in history.recorder.sequences] == [1]

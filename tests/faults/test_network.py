@@ -30,7 +30,7 @@ from faults.proxy import Connection, Direction, Proxy, proxy_to
 from histories import STREAM, History, Readings
 from mainflux_events import Backoff, Event, Publisher
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 BATCH = 3
@@ -48,7 +48,7 @@ async def size_of_a_batch(history: History, publisher: Publisher, proxy: Proxy) 
     """How many bytes pass in either direction for one batch."""
     before = dict(proxy.passed)
     publish_batch(history, publisher)
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     return {direction: proxy.passed[direction] - before[direction] for direction in before}
 
 
@@ -70,7 +70,7 @@ async def cut_at_each_byte(
         proxy.cut(direction, after, answered=answered)
         while proxy.cutting:
             publish_batch(history, publisher)
-            await publisher.flush(10.0)
+            await publisher.flush(PATIENCE)
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -161,13 +161,13 @@ async def test_first_copy_delivered_after_the_retry(proxy: Proxy, server: RedisS
     history = History()
     async with history.publisher(proxy.url(), attempt_timeout=0.1) as publisher:
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         [connection] = proxy.connections
         connection.hold()
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         history.publish(publisher, BATCH)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         assert len(await stored(server)) == 3 * BATCH
         connection.release(late=True)
 
@@ -227,7 +227,7 @@ async def test_latency(proxy: Proxy, server: RedisServer) -> None:
         for _ in range(1000):
             assert turns(publisher.publish(history.next())) <= 1
             history.accepted.append(history.next().id)
-        await publisher.flush(10.0)
+        await publisher.flush(PATIENCE)
         entries = await all_read(readings, server)
         proxy.delay(0.0)
     assert publisher.stats.retries == 0
@@ -244,7 +244,7 @@ async def test_latency_a_loop_of_publishes_does_not_outrun_the_drain(
             event = history.next()
             await publisher.publish(event)
             history.accepted.append(event.id)
-        await publisher.flush(20.0)
+        await publisher.flush(PATIENCE)
     proxy.delay(0.0)
     assert publisher.stats.dropped == 0
     history.check(publisher, await stored(server))
@@ -268,7 +268,7 @@ async def test_partition(proxy: Proxy, server: RedisServer) -> None:
                     history.accepted.append(history.next().id)
                     proxy.release(late=late)
                 await more_acknowledged(publisher)
-            await publisher.flush(10.0)
+            await publisher.flush(PATIENCE)
             await wait_until(lambda: len(proxy.connections) == 3)  # what is late is delivered
             entries = await all_read(readings, server)
     assert publisher.stats.acknowledged == publisher.stats.accepted
@@ -281,14 +281,14 @@ async def test_partition_reconnects_are_capped_and_jittered(proxy: Proxy) -> Non
     async with history.publisher(proxy.url(), backoff=backoff, attempt_timeout=0.5) as publisher:
         for _ in range(2):
             history.publish(publisher)
-            await publisher.flush(5.0)
+            await publisher.flush(PATIENCE)
             proxy.refuse()
             proxy.reset()
             began = len(history.recorder.retries)
             history.publish(publisher)
             await more(lambda: len(history.recorder.retries), 12)
             await proxy.accept()
-            await publisher.flush(5.0)
+            await publisher.flush(PATIENCE)
             tried = history.recorder.retries[began:]
             assert [details.attempt for details in tried] == list(range(1, len(tried) + 1))
             waits = [details.wait for details in tried]
@@ -307,7 +307,7 @@ async def test_idle_connection_closed_by_the_server_is_invisible_to_the_publishe
         async with history.publisher(server.url, backoff=Backoff(30.0, 30.0)) as publisher:
             for _ in range(5):
                 history.publish(publisher)
-                await publisher.flush(1.0)
+                await publisher.flush(PATIENCE)
                 await server.command("CLIENT", "KILL", "TYPE", "normal")
         history.check(publisher, await stored(server))
         assert publisher.stats.acknowledged == 5

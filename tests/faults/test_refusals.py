@@ -23,7 +23,7 @@ from mainflux_events import (
     Undelivered,
 )
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 MIB = 1024 * 1024
 SECRET = "s3cr€t/p@ss"
@@ -54,7 +54,7 @@ async def refused_for_a_while(
         await more(lambda: publisher.stats.retries, 5)
         assert publisher.stats.in_flight == count
         await server.command(*end.split())
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     assert {details.reason.partition(" ")[0] for details in history.recorder.retries} == {code}
     history.check(publisher, await stored(server))
     assert publisher.stats.acknowledged == count
@@ -168,7 +168,7 @@ async def test_noauth_wrongpass_at_run_time_publisher(
             await more(lambda: publisher.stats.retries, 5)
             await client.config_set("requirepass", "")
             await client.execute_command("ACL", "SETUSER", "writer", f">{SECRET}")
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         history.check(publisher, await stored(server))
     assert publisher.stats.acknowledged == count
     last = history.recorder.retries[-1]
@@ -190,7 +190,7 @@ async def test_noperm_at_run_time_publisher(right: str, caplog: pytest.LogCaptur
             if right != "multi":  # without it, each event goes by itself
                 await more(lambda: publisher.stats.retries, 5)
                 await server.command("ACL", "SETUSER", "writer", f"+{right}")
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         history.check(publisher, await stored(server))
     assert publisher.stats.acknowledged == 100
     for details in history.recorder.retries:
@@ -262,7 +262,7 @@ async def test_stream_key_of_another_type_publisher(server: RedisServer, client:
         await more(lambda: publisher.stats.retries, 5)
         assert publisher.stats.in_flight == count
         await client.delete(STREAM)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     for details in history.recorder.retries:
         assert details.reason.startswith("WRONGTYPE")
         assert details.wait == LONGEST_WAIT
@@ -318,7 +318,7 @@ async def test_event_too_large_for_a_limit_that_was_lowered_since(may_ask: bool)
                 "longer than the 1048576 bytes" if may_ask else "the server refuses it: ERR Protocol error"
             )
             with pytest.raises(Undelivered, match=f"1 event was not delivered: .*{reason}"):
-                await publisher.flush(10.0)
+                await publisher.flush(PATIENCE)
         assert list((await stored(server)).values()) == history.accepted
         [lost] = history.recorder.lost_undelivered
         assert (lost.operation, publisher.stats.undelivered) == ("thing.create", 1)

@@ -19,7 +19,7 @@ from faults.kit import more_acknowledged
 from histories import STREAM, History, stored_entries
 from mainflux_events import Event, GroupSubscriber, Publisher, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 NAME = "events"
 REPLICATED = 300
@@ -150,7 +150,7 @@ async def load(publishers: list[Publisher], histories: list[History]) -> AsyncIt
 
 async def flushed(publishers: list[Publisher]) -> None:
     for publisher in publishers:
-        await publisher.flush(10.0)
+        await publisher.flush(PATIENCE)
 
 
 async def read_to_the_end(entries: Mapping[str, str], *sides: Side) -> None:

@@ -24,7 +24,7 @@ from faults.kit import (
 from histories import History, Readings
 from mainflux_events import Backoff, BufferFull, Publisher
 from mainflux_events.testing import RedisServer, redis_server
-from support import LOADS_SLOWLY, restart_with_much_to_load, wait_until
+from support import LOADS_SLOWLY, PATIENCE, restart_with_much_to_load, wait_until
 
 # --- kill -9 ---
 
@@ -54,7 +54,7 @@ async def test_kill_9_with_aof_everysec_and_restart() -> None:
                 await server.kill()
                 await server.restart()
             await more_acknowledged(publisher)
-        await publisher.flush(10.0)
+        await publisher.flush(PATIENCE)
         entries = await all_read(readings, server)
     history.check(publisher, entries)
     assert publisher.stats.acknowledged == publisher.stats.accepted
@@ -95,7 +95,7 @@ async def test_server_hangs(fresh_server: RedisServer) -> None:
                     history.accepted.append(history.next().id)
                     fresh_server.resume()
                 await more_acknowledged(publisher)
-            await publisher.flush(10.0)
+            await publisher.flush(PATIENCE)
             entries = await all_read(readings, fresh_server)
     history.check(publisher, entries)
     assert publisher.stats.acknowledged == publisher.stats.accepted
@@ -114,7 +114,7 @@ async def test_loading_publisher() -> None:
             await restart_with_much_to_load(server)
             history.publish(publisher, 10)
             await wait_until(lambda: any("LOADING" in details.reason for details in history.recorder.retries))
-            await publisher.flush(5.0)
+            await publisher.flush(PATIENCE)
         history.check(publisher, await stored(server))
         assert publisher.stats.acknowledged == 10
 

@@ -16,7 +16,7 @@ from histories import History, numbered, stored_ids
 from listening import listening
 from mainflux_events import Backoff, Publisher, Subscriber
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 STREAM = "things"
 SHORT = Backoff(initial=0.01, maximum=0.05)
@@ -108,7 +108,7 @@ async def test_a_publisher_gets_over_nonsense(
         history.publish(publisher, 10)
         await wait_until(lambda: len(history.recorder.retries) >= 2)
         breakable.says = None
-        await publisher.flush(30.0)
+        await publisher.flush(PATIENCE)
         assert breakable.said >= 2
     async with Redis.from_url(fresh_server.url) as client:
         history.check(publisher, await stored_ids(client, STREAM), duplicates=10 * publisher.stats.retries)
@@ -154,7 +154,7 @@ async def test_a_publisher_takes_no_nonsense_for_an_answer(
         history.publish(publisher, 2)
         await wait_until(lambda: len(history.recorder.retries) >= 2)
         breakable.says = None
-        await publisher.flush(30.0)
+        await publisher.flush(PATIENCE)
     async with Redis.from_url(fresh_server.url) as client:
         history.check(publisher, await stored_ids(client, STREAM), duplicates=2 * publisher.stats.retries)
     assert publisher.stats.acknowledged == 2
@@ -173,7 +173,7 @@ async def test_a_subscriber_gets_over_nonsense(
             await wait_until(lambda: len(seen.of("retrying")) >= 2)
             breakable.says = None
             await consuming.append(client, "t2")
-            async with asyncio.timeout(30.0):
+            async with asyncio.timeout(PATIENCE):
                 assert await consuming.take(subscriber, 2) == ["t1", "t2"]
 
 

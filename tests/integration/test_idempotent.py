@@ -20,7 +20,7 @@ from mainflux_events import (
 from mainflux_events.drain import BATCH_EVENTS
 from mainflux_events.idempotent import MOST_VALUES
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 # --- a healthy server ---
 
@@ -49,7 +49,7 @@ async def test_the_stream_is_trimmed(server: RedisServer, client: Redis) -> None
     async with publisher_of(server, max_len=100) as publisher:
         for number in range(5000):
             publisher.publish_nowait(numbered(number))
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
     assert 100 <= await client.xlen(STREAM) < 1000
 
 
@@ -73,7 +73,7 @@ async def test_events_of_many_fields_arrive_together(server: RedisServer, client
         received = wire.decode(raw)
         for _ in range(10):
             await publisher.forward(received)
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
         with pytest.raises(EncodeError, match="fields, above the"):
             await publisher.forward(wire.decode([*raw, b"one", b"more"]))
     assert [len(fields) for _, fields in await client.xrange(STREAM)] == [MOST_VALUES // 2] * 10
@@ -126,7 +126,7 @@ async def test_rights_that_are_taken_away_cost_nothing(right: str) -> None:
     async with redis_server(tcp=True) as server:
         async with publisher_of(await writer_url(server, *RIGHTS), history) as publisher:
             history.publish(publisher)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
             await server.command("ACL", "SETUSER", "writer", right.replace("+", "-"))
             if right == "+eval":  # which is needed once a connection
                 await server.command("CLIENT", "KILL", "USER", "writer")
@@ -136,7 +136,7 @@ async def test_rights_that_are_taken_away_cost_nothing(right: str) -> None:
             assert {details.reason.split()[0] for details in refused} == {"NOPERM"}
             assert await stored(server) == history.accepted[:1]
             await server.command("ACL", "SETUSER", "writer", right)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         check(history, publisher, await stored(server))
 
 

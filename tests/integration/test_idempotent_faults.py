@@ -23,7 +23,7 @@ from mainflux_events import (
 )
 from mainflux_events.idempotent import Counted
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 FAST = Backoff(initial=0.001, maximum=0.002)
 MIB = 1024 * 1024
@@ -43,16 +43,16 @@ async def test_a_first_copy_that_is_delivered_after_the_retry_is_refused(proxy: 
     history = History()
     async with publisher_of(proxy.url, history, attempt_timeout=0.1) as publisher:
         history.publish(publisher, count)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         proxy.hold = True
         history.publish(publisher, count)
         await wait_until(lambda: publisher.stats.retries)
         # The retry goes another way; only then the first copy arrives.
         proxy.hold = False
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         await proxy.release()
         history.publish(publisher, count)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     check(history, publisher, await stored(proxy.server))
 
 
@@ -79,11 +79,11 @@ async def test_a_late_claim_of_an_earlier_connection_disturbs_nobody(proxy: Prox
         history.publish(publisher)
         await wait_until(lambda: publisher.stats.retries >= 3)
         proxy.hold = False
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         retries = publisher.stats.retries
         await proxy.release()
         history.publish(publisher, 100)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         assert publisher.stats.retries == retries
     check(history, publisher, await stored(proxy.server))
 
@@ -93,11 +93,11 @@ async def test_a_reply_that_is_cut_anywhere_appends_nothing_twice(proxy: Proxy, 
     history = History()
     async with publisher_of(proxy.url, history) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         for place in range(60):
             proxy.cut["reply"] = place
             history.publish(publisher, count)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         assert publisher.stats.reconnects > 25
     check(history, publisher, await stored(proxy.server))
 
@@ -109,7 +109,7 @@ async def test_replies_that_are_cut_while_it_connects_and_claims_append_nothing_
             proxy.disconnect()
             proxy.cut["reply"] = place
             history.publish(publisher, 10)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         assert publisher.stats.reconnects > 100
     check(history, publisher, await stored(proxy.server))
 
@@ -119,11 +119,11 @@ async def test_a_request_that_is_cut_anywhere_appends_nothing_twice(proxy: Proxy
     size = len(wire.encode(numbered(1), Counted()))
     async with publisher_of(proxy.url, history) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         for place in [*range(0, 300, 7), *range(300, size * 50 + 300, 199)]:
             proxy.cut["request"] = place
             history.publish(publisher, 50)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         assert publisher.stats.reconnects > 50
     check(history, publisher, await stored(proxy.server))
 
@@ -187,7 +187,7 @@ async def flip(
             await asyncio.sleep(0.001)
             await client.execute_command(*off)
             await asyncio.sleep(0.002)
-    await publisher.flush(10.0)
+    await publisher.flush(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ async def test_nothing_is_lost_while_replicas_are_missing(fresh_server: RedisSer
             assert history.recorder.retries[0].reason.startswith("NOREPLICAS")
             assert publisher.stats.acknowledged == 0
         await fresh_server.command("CONFIG", "SET", "min-replicas-to-write", 0)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     check(history, publisher, await stored(fresh_server))
 
 
@@ -242,7 +242,7 @@ async def test_a_stream_key_of_another_type_costs_nothing(
         await wait_until(lambda: publisher.stats.retries >= 3)
         assert {details.reason.split()[0] for details in history.recorder.retries} == {"WRONGTYPE"}
         await client.delete(STREAM)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     check(history, publisher, await stored_ids(client))
 
 
@@ -259,7 +259,7 @@ async def test_what_is_appended_of_a_batch_before_a_refusal_is_not_appended_agai
         entries = await client.xrange(STREAM)
         assert [fields[b"id"].decode() for _, fields in entries] == ["0000000", *history.accepted[:2]]
         await client.delete(STREAM)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     assert await stored_ids(client) == history.accepted[2:]
     assert publisher.stats.epochs == 0
 
@@ -281,7 +281,7 @@ async def test_what_the_server_no_longer_takes_is_given_up_and_the_rest_arrives(
                 "longer than the 1048576 bytes" if may_ask else "the server refuses it: ERR Protocol error"
             )
             with pytest.raises(Undelivered, match=f"1 event was not delivered: .*{reason}"):
-                await publisher.flush(10.0)
+                await publisher.flush(PATIENCE)
         assert await stored(server) == history.accepted
         [lost] = history.recorder.lost_undelivered
         assert (lost.operation, publisher.stats.undelivered) == ("thing.create", 1)
@@ -329,7 +329,7 @@ async def test_a_batch_whose_sequence_is_gone_is_reported_and_never_appended_aga
     history = History()
     async with publisher_of(proxy.url, history, attempt_timeout=0.1) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         proxy.hold = True
         sending = asyncio.create_task(publisher.send(numbered(10)))
         history.publish(publisher, 9)
@@ -345,10 +345,10 @@ async def test_a_batch_whose_sequence_is_gone_is_reported_and_never_appended_aga
         with pytest.raises(Undelivered, match="1 event was not delivered: nobody knows whether"):
             await sending
         with pytest.raises(Undelivered, match="10 events were not delivered"):
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         await proxy.release()
         history.publish(publisher, 10)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     history.check(publisher, entries := await stored(proxy.server), duplicates=0)
     assert history.recorder.undelivered_ids() == history.accepted[1:11]
     assert len(entries) == (21 if arrives else 11)
@@ -391,15 +391,15 @@ async def test_a_failover_that_loses_what_was_acknowledged_is_reported_with_its_
     async with replicated() as (proxy, replica):
         async with publisher_of(proxy.url, history) as publisher:
             history.publish(publisher, 100)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
             await wait_until(lambda: caught_up(proxy.server, replica))
             await replica.command("REPLICAOF", "NO", "ONE")
             history.publish(publisher, 150)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
             await proxy.server.kill()
             proxy.server = replica
             history.publish(publisher, 10)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         [lost] = history.recorder.sequences
         assert (lost.acknowledged, lost.found, lost.unknown) == (250, 100, 0)
         assert await stored(replica) == history.accepted[:100] + history.accepted[250:]
@@ -411,7 +411,7 @@ async def test_after_a_failover_the_new_master_tells_what_became_of_the_last_bat
     async with replicated() as (proxy, replica):
         async with publisher_of(proxy.url, history) as publisher:
             history.publish(publisher)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
             proxy.cut["reply"] = 0
             history.publish(publisher, 100)
             await wait_until(lambda: "reply" not in proxy.cut)
@@ -419,7 +419,7 @@ async def test_after_a_failover_the_new_master_tells_what_became_of_the_last_bat
             await proxy.server.kill()
             await replica.command("REPLICAOF", "NO", "ONE")
             proxy.server = replica
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         check(history, publisher, await stored(replica))
 
 
@@ -428,14 +428,14 @@ async def test_a_replica_without_the_sequence_is_not_asked_what_became_of_a_batc
     async with redis_server() as replica, publisher_of(proxy.url, history) as publisher:
         await replica.command("REPLICAOF", "127.0.0.1", 1)
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         master, proxy.server = proxy.server, replica
         proxy.cut["reply"] = 0
         history.publish(publisher, 100)
         await wait_until(lambda: any("READONLY" in details.reason for details in history.recorder.retries))
         proxy.server = master
         proxy.disconnect()
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     check(history, publisher, await stored(master))
 
 
@@ -455,13 +455,13 @@ async def test_a_sequence_that_is_evicted_is_reported_and_publishing_goes_on(
     await fresh_server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
     async with publisher_of(fresh_server, history) as publisher:
         history.publish(publisher, 10)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         await fresh_server.command("CONFIG", "SET", "maxmemory", 1)
         history.publish(publisher, 10)
         await wait_until(lambda: publisher.stats.retries >= 3)
         assert await sequences(fresh_server) == []
         await fresh_server.command("CONFIG", "SET", "maxmemory", 0)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     history.check(publisher, await stored(fresh_server), duplicates=0)
     assert publisher.stats.acknowledged == 20
     [lost] = history.recorder.sequences
@@ -476,7 +476,7 @@ async def test_a_sequence_that_ran_out_while_idle_is_no_loss(
     async with publisher_of(server, history) as publisher:
         for _ in range(3):
             history.publish(publisher, 10)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
             [key] = await sequences(server)
             await wait_until(lambda key=key: expired(client, key))  # type: ignore[misc]
     assert (publisher.stats.epochs, publisher.stats.retries, history.recorder.sequences) == (2, 0, [])
@@ -493,12 +493,12 @@ async def test_what_stands_in_the_place_of_a_sequence_is_no_sequence(
     history = History()
     async with publisher_of(server, history) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         [key] = await sequences(server)
         for rubbish in (b"", b"rubbish", b"1 1", b"1 2 x"):
             await client.set(key, rubbish)
             history.publish(publisher, 10)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
     history.check(publisher, await stored_ids(client), duplicates=0)
     assert publisher.stats.acknowledged == publisher.stats.accepted == 41
     assert [details.found for details in history.recorder.sequences] == [None] * 4
@@ -560,7 +560,7 @@ async def test_a_close_with_a_batch_in_doubt_reports_it_and_it_may_be_there(prox
     history = History()
     async with publisher_of(proxy.url, history, attempt_timeout=0.1, close_timeout=0.3) as publisher:
         history.publish(publisher)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         proxy.hold = True
         history.publish(publisher, 10)
         await wait_until(lambda: publisher.stats.retries)

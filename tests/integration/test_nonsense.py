@@ -26,7 +26,7 @@ from mainflux_events.lease import ACQUIRE_SCRIPT, CHECK_SCRIPT, RENEW_SCRIPT
 from mainflux_events.moves import COMMIT_SCRIPT, QUIET_SCRIPT
 from mainflux_events.resp import bulk_strings
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 SHORT = Backoff(initial=0.002, maximum=0.01)
 
@@ -297,7 +297,7 @@ async def test_a_server_that_hangs_up_whenever_a_sequence_is_claimed_is_not_aske
     settings: dict[str, Any] = {"idempotent": True, "backoff": SHORT, "hooks": history.recorder}
     async with Publisher(liar.url, STREAM, **settings) as publisher:
         history.publish(publisher, 3)
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
         liar.about, liar.hangs_up = "claim", True
         await client.client_kill_filter(_type="normal", skipme=True)
         before = liar.asked["claim"]
@@ -305,6 +305,6 @@ async def test_a_server_that_hangs_up_whenever_a_sequence_is_claimed_is_not_aske
         await wait_until(lambda: len(history.recorder.retries) >= 4)
         assert liar.asked["claim"] - before <= 1 + len(history.recorder.retries)
         liar.hangs_up = False
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
     history.check(publisher, await stored_ids(client, STREAM), duplicates=0)
     assert publisher.stats.acknowledged == 6

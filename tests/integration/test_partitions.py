@@ -28,7 +28,7 @@ from mainflux_events import (
 )
 from mainflux_events.partitions import partition_of, partition_streams
 from mainflux_events.testing import RedisServer
-from support import no_clients_left, wait_until
+from support import PATIENCE, no_clients_left, wait_until
 
 STREAM, PARTITIONS = "things", 4
 STREAMS = partition_streams(STREAM, PARTITIONS)
@@ -75,7 +75,7 @@ async def publish(server: RedisServer, ids: list[str]) -> None:
     async with publisher(server) as one:
         for id in ids:
             await one.publish(ThingRemoved(id))
-        await one.flush(10)
+        await one.flush(PATIENCE)
 
 
 async def contents(client: Redis) -> list[list[str]]:
@@ -98,7 +98,7 @@ async def test_each_event_is_in_the_partition_of_its_key_and_in_order(
     async with publisher(server, idempotent=idempotent) as one:
         for id in things(1000):
             await one.publish(ThingRemoved(id))
-        await one.flush(10)
+        await one.flush(PATIENCE)
         stats = one.stats
     assert await contents(client) == [
         [id for id in things(1000) if partition_of(id, PARTITIONS) == number] for number in range(PARTITIONS)
@@ -117,7 +117,7 @@ async def test_every_way_to_publish_chooses_the_partition(server: RedisServer, c
         one.publish_nowait(ThingRemoved(first))
         await asyncio.to_thread(one.publish_threadsafe, ThingRemoved(first))
         await one.forward(unknown)
-        await one.flush(5)
+        await one.flush(PATIENCE)
     assert await contents(client) == [[], [first] * 3, [second], []]
     assert (await client.xrange(STREAMS[1]))[0][0].decode() == id
 
@@ -145,8 +145,8 @@ async def test_each_partition_has_its_part_of_the_buffer_and_a_flush_tells_of_al
             await one.flush(0.05)
         fresh_server.resume()
         with pytest.raises(Undelivered, match="5 events were not delivered"):
-            await one.flush(5)
-        await one.flush(5)
+            await one.flush(PATIENCE)
+        await one.flush(PATIENCE)
         stats = one.stats
     assert (stats.accepted, stats.acknowledged) == (12, 7)
 

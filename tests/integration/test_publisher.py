@@ -286,7 +286,7 @@ async def test_a_cancelled_send_withdraws_nothing(publisher: Publisher, client: 
     sending = asyncio.create_task(publisher.send(numbered(1)))
     await asyncio.sleep(0)
     sending.cancel()
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     assert sending.cancelled()
     assert await stored_ids(client) == ["0000001"]
 
@@ -306,7 +306,7 @@ async def test_an_event_is_encoded_when_it_is_published(publisher: Publisher, cl
     metadata = {"n": 1}
     await publisher.publish(ThingCreated(id="t", group_id="g", profile_id="p", metadata=metadata))
     metadata["n"] = 2
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     [(_, fields)] = await client.xrange(STREAM)
     assert fields[b"metadata"] == b'{"n":1}'
 
@@ -358,7 +358,7 @@ async def test_an_acting_identity_follows_tasks_and_threads(publisher: Publisher
         await asyncio.create_task(publisher.publish(numbered(1)))
         await anyio.to_thread.run_sync(publisher.publish_threadsafe, numbered(2))
         await asyncio.to_thread(publisher.publish_threadsafe, numbered(3))
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     assert await identities(client) == [b"one"] * 3
 
 
@@ -369,7 +369,7 @@ async def test_tasks_do_not_mix_up_identities(publisher: Publisher, client: Redi
             await publisher.publish(numbered(int(id)))
 
     await asyncio.gather(*(act(str(number)) for number in range(10)))
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     entries = await client.xrange(STREAM)
     assert all(int(fields[b"id"]) == int(fields[b"jwt_identity_user_id"]) for _, fields in entries)
     assert len(entries) == 10
@@ -382,7 +382,7 @@ async def test_forwarded_fields_are_those_that_came(publisher: Publisher, client
     raw = [b"operation", b"not.known", b"x", b"\xff\r\n", b"x", b"twice", b"", b"empty"]
     with acting_as(Identity("nobody")):
         await publisher.forward(wire.decode(raw, "source", "1-0"))
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     client.set_response_callback("XRANGE", lambda reply, **_: reply)
     [[_, fields]] = await client.xrange(STREAM)
     assert fields == raw
@@ -413,7 +413,7 @@ async def test_from_many_threads(publisher: Publisher, client: Redis) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(pool, publish, number * 100) for number in range(4)))
-    await publisher.flush(2.0)
+    await publisher.flush(PATIENCE)
     ids = [int(id) for id in await stored_ids(client)]
     assert len(ids) == 200
     for number in range(4):
@@ -553,7 +553,7 @@ async def test_flush_past_its_time(fresh_server: RedisServer) -> None:
         with pytest.raises(TimeoutError):
             await publisher.flush(0.02)
         fresh_server.resume()
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
         assert publisher.stats.acknowledged == 1
 
 
@@ -564,8 +564,8 @@ async def test_flush_says_how_many_were_dropped(fresh_server: RedisServer) -> No
             publisher.publish_nowait(numbered(number))
         fresh_server.resume()
         with pytest.raises(Undelivered, match="7 events were not delivered: the buffer was full"):
-            await publisher.flush(2.0)
-        await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
+        await publisher.flush(PATIENCE)
 
 
 async def test_flush_while_it_closes_says_what_was_given_up(fresh_server: RedisServer) -> None:

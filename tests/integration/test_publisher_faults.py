@@ -54,7 +54,7 @@ async def test_nobody_there_at_start() -> None:
             history.publish(publisher, 100)
             await wait_until(lambda: publisher.stats.retries >= 3)
             await server.restart()
-            await publisher.flush(5.0)
+            await publisher.flush(PATIENCE)
         history.check(publisher, await stored(server))
         assert publisher.stats.acknowledged == 100
         assert "cannot be reached" in history.recorder.retries[0].reason
@@ -72,13 +72,13 @@ async def test_a_connection_that_worked_is_made_again_at_once(fresh_server: Redi
     slow = Backoff(30.0, 30.0)
     async with publisher_of(fresh_server, history, backoff=slow, attempt_timeout=5.0) as publisher:
         history.publish(publisher)
-        await publisher.flush(1.0)
+        await publisher.flush(PATIENCE)
         await fresh_server.command("CLIENT", "PAUSE", 10_000, "WRITE")
         history.publish(publisher)
         await wait_until(lambda: publisher.stats.in_flight)
         await fresh_server.command("CLIENT", "KILL", "TYPE", "normal")
         await fresh_server.command("CLIENT", "UNPAUSE")
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     [details] = history.recorder.retries
     assert (details.attempt, details.wait) == (1, 0.0)
     history.check(publisher, await stored(fresh_server), duplicates=1)
@@ -92,7 +92,7 @@ async def test_no_room_for_another_client(fresh_server: RedisServer) -> None:
         history.publish(publisher)
         await wait_until(lambda: publisher.stats.retries >= 3)
         await client.config_set("maxclients", 100)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     history.check(publisher, await stored(fresh_server))
     assert publisher.stats.acknowledged == 1
 
@@ -112,7 +112,7 @@ async def test_credentials_that_change_are_given_anew() -> None:
             history.publish(publisher)
             await wait_until(lambda: publisher.stats.retries >= 3)
             await server.command("ACL", "SETUSER", "writer", ">old")
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         history.check(publisher, await stored(server))
 
 
@@ -133,7 +133,7 @@ async def test_a_stream_that_takes_no_more_ids_is_reported_and_costs_nothing(
         await wait_until(lambda: publisher.stats.retries >= 3)
         assert (publisher.stats.acknowledged, publisher.stats.undelivered) == (2, 0)
         await client.delete(STREAM)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     assert await stored_ids(client) == history.accepted[2:]
 
 
@@ -146,7 +146,7 @@ async def test_the_largest_events_that_are_accepted_arrive(server: RedisServer, 
     async with publisher_of(server) as publisher:
         for _ in range(5):
             publisher.publish_nowait(ThingCreated(id="x" * (MIB - 1000), group_id="", profile_id=""))
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
     assert await client.xlen(STREAM) == 5
     assert publisher.stats.retries == 0
 
@@ -157,7 +157,7 @@ async def test_many_fields_arrive(server: RedisServer, client: Redis) -> None:
     raw = [part for number in range(20_000) for part in (b"field%d" % number, b"x")]
     async with publisher_of(server) as publisher:
         await publisher.forward(wire.decode(raw))
-        await publisher.flush(5.0)
+        await publisher.flush(PATIENCE)
     [(_, fields)] = await client.xrange(STREAM)
     assert len(fields) == 20_000
 

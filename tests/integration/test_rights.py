@@ -17,7 +17,7 @@ import consuming
 import histories
 from mainflux_events import AccessRefused, Backoff, GroupSubscriber, Publisher, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
+from support import PATIENCE, wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
 STREAM = "mainflux.things"  # the pages'
@@ -91,10 +91,10 @@ async def test_the_listed_rights_are_enough_to_publish(
     async with Publisher(url, STREAM, hooks=history.recorder, idempotent=idempotent) as publisher:
         for size in (1, 1, 1000):
             history.publish(publisher, size)
-            await publisher.flush(2.0)
+            await publisher.flush(PATIENCE)
         await fresh_server.command("CLIENT", "KILL", "USER", user)
         history.publish(publisher, 100)
-        await publisher.flush(2.0)
+        await publisher.flush(PATIENCE)
     async with Redis.from_url(fresh_server.url) as client:
         history.check(publisher, await histories.stored_ids(client, STREAM))
     assert publisher.stats.acknowledged == 1102
