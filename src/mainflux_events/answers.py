@@ -22,7 +22,7 @@ T = TypeVar("T")
 Entries: TypeAlias = list[list[Any]]
 
 _ID: Final = re.compile(rb"\d{1,20}-\d{1,20}")
-_IDS: Final = re.compile(rb"(?:\d{1,20}-\d{1,20} )*")
+_IDS: Final = re.compile(rb"(?:[0-9]{1,20}+-[0-9]{1,20}+ )*+")
 
 
 def _understood(form: Any, reply: Reply, to: str) -> Any:
@@ -124,8 +124,11 @@ def _check(entries: Any, to: str) -> Entries:
         _check_ids(ids, to)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    if type(entries) is not list or not all(sound(fields) for _, fields in (*entries[:1], *entries[-1:])):
+    if type(entries) is not list:
         raise nonsense(to)
+    for _, fields in entries[:: max(1, len(entries) - 1)]:
+        if not sound(fields):
+            raise nonsense(to)
     return entries
 
 
@@ -144,10 +147,17 @@ def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entrie
     """
     if reply is None:
         return {}
-    parts: list[tuple[bytes, Any]] = _understood(list[tuple[bytes, Any]], reply, to)
-    if not all(stream in streams for stream, _ in parts):
+    if isinstance(reply, Refusal):
+        raise reply
+    if type(reply) is not list:
         raise nonsense(to)
-    return {stream: _check(entries, to) for stream, entries in parts}
+    try:
+        parts: dict[bytes, Any] = dict(reply)
+    except (TypeError, ValueError):
+        raise nonsense(to) from None
+    if not all(stream in streams for stream in parts):
+        raise nonsense(to)
+    return {stream: _check(entries, to) for stream, entries in parts.items()}
 
 
 def fetched(reply: Reply) -> Entries:
@@ -267,9 +277,12 @@ def members(reply: Reply) -> list[Member]:
 
 def _named(form: type[T], reply: Reply, to: str) -> T:
     """Names and values in turn, as a struct. What that does not know is passed over."""
-    pairs = _understood(list[Any], reply, to)
+    if isinstance(reply, Refusal):
+        raise reply
+    if type(reply) is not list:
+        raise nonsense(to)
     try:
-        named = {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        named = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
         found: T = msgspec.convert(named, form)
     except (AttributeError, ValueError):  # msgspec's own is one of the latter
         raise nonsense(to) from None

@@ -6,9 +6,9 @@ As with the `__init__` of a dataclass, the source of a function is put together 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from operator import itemgetter
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -20,8 +20,12 @@ from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
 
-# From an entry, its names and values in turn and a None behind them, to the values of the known names.
-ValuesOf = Callable[[list[Any]], tuple[Any, ...]]
+# An entry: its ID and its fields, the names and values in turn.
+Entry: TypeAlias = Sequence[Any]
+
+# (entry, rest, stream, events): appends the events of this entry and of those behind it that are like it, and gives the
+# first that is not; None at the end.
+ReadAlike: TypeAlias = "Callable[[Entry, Iterator[Entry], str, list[Event]], Entry | None]"
 
 ENVELOPE: Final = {
     "org_id": b"evt_org_id",
@@ -38,7 +42,7 @@ class Codec:
     Attributes:
         pack: (action, identity, org_id, group_id, occurred_at, heads, text) to the packed command.
         pack_text: the same in characters, of which each is a byte where all are ASCII. Long values raise.
-        unpack: (values, text, entry) to the event; the values as `names` has them, None for what is not there.
+        unpack: (values, text, stream, id, fields) to the event; the values as `values_of` gives them.
         names: the fields that are known, in the order that they are written in.
     """
 
@@ -52,24 +56,43 @@ class Codec:
         )
         self.unpack: Callable[..., Event] = _compile(*_unpack_source(action, self.forms))
         self.names: tuple[bytes, ...] = (*(form.name.encode() for form in self.forms), *ENVELOPE.values())
-        self._shapes: dict[tuple[bytes, ...], ValuesOf] = {}
+        self._met: set[tuple[bytes, ...]] = set()
+        self._readers: dict[tuple[bytes, ...], ReadAlike] = {}
+        self._latest: ReadAlike | None = None
 
-    def values_of(self, names: list[bytes]) -> ValuesOf:
-        """What takes the values out of an entry whose names come in this order."""
-        shape = tuple(names)
-        values_of = self._shapes.get(shape)
-        if values_of is None:
-            # What is written by this package comes in few orders, and then needs no mapping.
-            if len(self._shapes) >= MOST_SHAPES or len(set(shape)) < len(shape):
-                return self._mapped
-            places = [2 * shape.index(name) + 1 if name in shape else -1 for name in self.names]
-            values_of = self._shapes[shape] = itemgetter(*places)
-        return values_of
+    def values_of(self, fields: list[bytes]) -> Iterator[bytes | None]:
+        """The values of the known names, None for what is not there. Of a name that occurs twice the last one wins."""
+        pairs = iter(fields)
+        return map(dict(zip(pairs, pairs)).get, self.names)  # noqa: B905 - as in `wire.fields_of`
 
-    def _mapped(self, parts: list[Any]) -> tuple[Any, ...]:
-        """The values out of an entry in any order. Of a name that occurs twice the last one wins."""
-        pairs = iter(parts)
-        return tuple(map(dict(zip(pairs, pairs, strict=False)).get, self.names))
+    def read_alike(
+        self, entry: Entry, rest: Iterator[Entry], stream: str, events: list[Event]
+    ) -> Entry | None:
+        """Read this entry and those behind it that are like it. A `ReadAlike` for any names; raises where it cannot."""
+        # Most are like the last one of the same operation.
+        if self._latest is not None:
+            behind = self._latest(entry, rest, stream, events)
+            if behind is not entry:
+                return behind
+        id, fields = entry
+        reader = self._reader(tuple(fields[::2]))
+        if reader is not None:
+            self._latest = reader
+            return reader(entry, rest, stream, events)
+        events.append(self.unpack(self.values_of(fields), bytes.decode, stream, id.decode(), fields))
+        return next(rest, None)
+
+    def _reader(self, names: tuple[bytes, ...]) -> ReadAlike | None:
+        """What reads entries whose names come in this order; None where it is not worth a function of its own."""
+        reader = self._readers.get(names)
+        if reader is None and len(self._readers) < MOST_SHAPES:
+            if names not in self._met:
+                if len(self._met) >= MOST_SHAPES:
+                    self._met.clear()
+                self._met.add(names)
+            elif names[:1] == (OPERATION.encode(),) and len(set(names)) == len(names):
+                reader = self._readers[names] = _compile(*_reader_source(self.action, self.forms, names))
+        return reader
 
     def explain_unwritable(self, action: Action) -> None:
         """Raise EncodeError for the field that cannot be written, if there is one."""
@@ -111,7 +134,8 @@ def _compile(lines: list[str], names: dict[str, Any]) -> Any:
     return namespace.popitem()[1]
 
 
-# How many orders of an action's fields are remembered. The Go side writes them in any.
+# For how many orders of an action's fields there is a function: for such as were met twice. The Go side writes them in
+# any, this package in few.
 MOST_SHAPES: Final = 64
 
 
@@ -200,7 +224,57 @@ def _in_text(names: dict[str, Any], forms: tuple[Form, ...]) -> dict[str, Any]:
     return names | texts | {"S": [known.decode() for known in SIZES]} | values
 
 
+# Names of the envelope's values, in the source of what reads.
+_ENVELOPE_VALUES: Final = ("org_id", "group_id", "user", "email", "moment")
+
+
 def _unpack_source(action: type[Action], forms: tuple[Form, ...]) -> tuple[list[str], dict[str, Any]]:
+    event, names = _event_source(action, forms)
+    lines = [
+        "def unpack(values, text, stream, id, fields):",
+        f"    {', '.join(_values(forms))} = values",
+        f"    return {event}",
+    ]
+    return lines, names
+
+
+def _reader_source(
+    action: type[Action], forms: tuple[Form, ...], order: tuple[bytes, ...]
+) -> tuple[list[str], dict[str, Any]]:
+    """The source of a `ReadAlike` for entries whose names come in this order, the operation's first."""
+    event, names = _event_source(action, forms)
+    known = (*(form.name.encode() for form in forms), *ENVELOPE.values())
+    value_of = dict(zip(known, _values(forms), strict=True))
+    absent = [value for name, value in value_of.items() if name not in order]
+    taken = [f"_, {value_of.get(name, '_')}" for name in order]
+    names |= {
+        "NAMES": [*order],
+        "OPERATION": action.operation.encode(),
+        "chain": chain,
+        "decode": bytes.decode,
+    }
+    lines = [
+        "def read(entry, rest, stream, events):",
+        f"    {' = '.join([*absent, 'unknown'])} = None",
+        "    text, append = decode, events.append",
+        "    for entry in chain((entry,), rest):",
+        "        id, fields = entry",
+        "        if fields[::2] != NAMES or fields[1] != OPERATION:",
+        "            return entry",
+        f"        {', '.join(taken)} = fields",
+        "        id = text(id)",
+        f"        append({event})",
+        "    return None",
+    ]
+    return lines, names
+
+
+def _values(forms: tuple[Form, ...]) -> list[str]:
+    return [*(f"v{number}" for number in range(len(forms))), *_ENVELOPE_VALUES]
+
+
+def _event_source(action: type[Action], forms: tuple[Form, ...]) -> tuple[str, dict[str, Any]]:
+    """The source of an event, from its values, `text`, `stream`, `id` and `fields`; and what that refers to."""
     names: dict[str, Any] = {"Action": action, "Event": Event, "Identity": Identity, "NOBODY": Identity()}
     names["time_of"] = values.time_of
     # Positions are quicker than keywords.
@@ -224,19 +298,15 @@ def _unpack_source(action: type[Action], forms: tuple[Form, ...]) -> tuple[list[
     if _is_older(action):
         names["upgraded"] = _upgraded
         made = f"upgraded({made})"
-    lines = [
-        "def unpack(values, text, entry):",
-        f"    {''.join(f'v{number}, ' for number in range(len(forms)))}org_id, group_id, user, email, moment = values",
-        "    return Event(",
-        f"        {made},",
-        "        Identity(text(user or b''), text(email or b'')) if user or email else NOBODY,",
-        "        text(org_id) if org_id else '',",
-        "        text(group_id) if group_id else '',",
-        "        time_of(moment) if moment is not None else None,",
-        "        entry,",
-        "    )",
+    parts = [
+        made,
+        "Identity(text(user or b''), text(email or b'')) if user or email else NOBODY",
+        "text(org_id) if org_id else ''",
+        "text(group_id) if group_id else ''",
+        "time_of(moment) if moment is not None else None",
+        "stream, id, fields",
     ]
-    return lines, names
+    return f"Event({', '.join(parts)})", names
 
 
 def _is_older(action: type[Action]) -> bool:

@@ -178,26 +178,26 @@ class Event(msgspec.Struct, frozen=True):
     org_id: str = ""
     group_id: str = ""
     occurred_at: datetime | None = None
-    # The entry it was received in: stream, ID, and names and values in turn. A field and not an attribute on the
-    # side, so that copying, pickling and msgspec.structs.replace keep it.
-    _entry: tuple[str, str, list[bytes]] | None = None
+    # The entry it was received in: stream, ID, and names and values in turn. Fields and not attributes on the side, so
+    # that copying, pickling and msgspec.structs.replace keep them.
+    _stream: str = ""
+    _id: str = ""
+    _fields: list[bytes] | None = None
 
     @property
     def id(self) -> str:
         """The ID of the entry, "" where the event was not received."""
-        return self._entry[1] if self._entry else ""
+        return self._id
 
     @property
     def stream(self) -> str:
         """The stream of the entry, "" where the event was not received."""
-        return self._entry[0] if self._entry else ""
+        return self._stream
 
     @property
     def raw(self) -> tuple[tuple[bytes, bytes], ...]:
         """The fields of the entry as they came, pairs of name and value; () where the event was not received."""
-        if self._entry is None:
-            return ()
-        return pairs_of(self._entry[2])
+        return () if self._fields is None else pairs_of(self._fields)
 
     def _facts(self) -> tuple[object, ...]:
         return (self.action, self.identity, self.org_id, self.group_id, self.occurred_at)

@@ -17,7 +17,6 @@ from .events import OPERATION, Action, Event, Identity, UnknownAction, acting
 from .resp import Heads, bulk
 
 _OPERATION: Final = OPERATION.encode()
-_NONE: Final[list[Any]] = [None]
 
 
 def encode(event: Event | Action, heads: Heads) -> bytes:
@@ -124,17 +123,15 @@ def decode(entry: list[bytes], stream: str = "", id: str = "") -> Event:
     Raises:
         DecodeError: the fields are not those of the action; the platform's own always are.
     """
-    source = (stream, id, entry)
     codec = codec_for(operation_of(entry) or b"")
     if codec is None:
-        return _unknown(fields_of(entry), source)
-    known = codec.values_of(entry[::2])(entry + _NONE)
+        return _unknown(entry, stream, id)
     try:
-        return codec.unpack(known, bytes.decode, source)
+        return codec.unpack(codec.values_of(entry), bytes.decode, stream, id, entry)
     except Exception:
         # Bytes that are not UTF-8 somewhere, or what the action does not take: the slow way tells them apart.
         try:
-            return codec.unpack(known, values.text_of, source)
+            return codec.unpack(codec.values_of(entry), values.text_of, stream, id, entry)
         except Exception:
             field, reason = codec.explain_unreadable(fields_of(entry))
             raise DecodeError(codec.action.operation, field, reason, stream, id) from None
@@ -148,29 +145,21 @@ def decode_plain(entries: Iterable[Sequence[Any]], stream: str) -> list[Event]:
         stream: the stream they are from.
     """
     events: list[Event] = []
-    text, none = bytes.decode, _NONE
-    operation, names = b"", [b""]
-    unpack: Any = None
-    values_of: Any = None
+    rest = iter(entries)
     try:
-        for id, fields in entries:
-            # Most entries are like their predecessor: how to read the one is how to read the other.
-            if fields[1] != operation or fields[::2] != names:
-                operation, names = operation_of(fields) or b"", fields[::2]
-                codec = codec_for(operation)
-                if codec is None:
-                    break
-                unpack, values_of = codec.unpack, codec.values_of(names)
-                if names[0] != _OPERATION or names.count(_OPERATION) > 1:
-                    names = []  # its operation is not the second of its fields, or not that alone
-            events.append(unpack(values_of(fields + none), text, (stream, text(id), fields)))
+        entry = next(rest, None)
+        while entry is not None:
+            codec = codec_for(operation_of(entry[1]) or b"")
+            if codec is None:
+                break
+            entry = codec.read_alike(entry, rest, stream, events)
     except Exception:  # noqa: S110 - why, shows when that entry is looked at by itself
         pass
     return events
 
 
-def _unknown(fields: Fields, source: tuple[str, str, list[bytes]]) -> Event:
-    text = {values.text_of(name): values.text_of(value) for name, value in fields.items()}
+def _unknown(entry: list[bytes], stream: str, id: str) -> Event:
+    text = {values.text_of(name): values.text_of(value) for name, value in fields_of(entry).items()}
     operation = text.pop(OPERATION, "")
     org_id, group_id, user, email, moment = (text.pop(name.decode(), "") for name in ENVELOPE.values())
     return Event(
@@ -179,5 +168,7 @@ def _unknown(fields: Fields, source: tuple[str, str, list[bytes]]) -> Event:
         org_id,
         group_id,
         values.time_of(moment.encode("utf-8", "surrogateescape")),
-        source,
+        stream,
+        id,
+        entry,
     )

@@ -267,7 +267,7 @@ async def test_what_does_not_decode_is_dead_lettered_and_no_batch_has_it(
 ) -> None:
     await publish(publisher, ["t1"])
     fields = [b"operation", b"test.at_once.counted", b"count", b"many", b"id", b"bad"]
-    await publisher.forward(Event(UnknownAction("", {}), _entry=(STREAM, "1-1", fields)))
+    await publisher.forward(Event(UnknownAction("", {}), _stream=STREAM, _id="1-1", _fields=fields))
     await publish(publisher, ["t2"])
     batches: list[list[str]] = []
 

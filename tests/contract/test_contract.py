@@ -121,7 +121,7 @@ async def test_what_cannot_be_decoded_or_is_unknown_is_passed_over(
 ) -> None:
     seen = Recorder()
     unknown = Event(
-        UnknownAction("nobody.knows", {}), _entry=(STREAM, "1-1", [b"operation", b"nobody.knows"])
+        UnknownAction("nobody.knows", {}), _stream=STREAM, _id="1-1", _fields=[b"operation", b"nobody.knows"]
     )
     await publisher.forward(unknown)
     await publish(publisher, ["t1"])

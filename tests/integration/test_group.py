@@ -168,8 +168,8 @@ async def test_only_what_was_handed_out_can_be_committed(server: RedisServer, cl
         ahead = (await pending(client))[subscriber.consumer][-1][0]
         wrong = [
             Event(ThingRemoved("t1")),
-            Event(ThingRemoved("t1"), _entry=("another", event.id, [])),
-            Event(ThingRemoved("t3"), _entry=(STREAM, ahead, [])),
+            Event(ThingRemoved("t1"), _stream="another", _id=event.id, _fields=[]),
+            Event(ThingRemoved("t3"), _stream=STREAM, _id=ahead, _fields=[]),
         ]
         for other in wrong:
             with pytest.raises(ValueError, match="handed out last"):

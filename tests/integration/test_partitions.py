@@ -110,7 +110,9 @@ async def test_every_way_to_publish_chooses_the_partition(server: RedisServer, c
     [first], [second] = in_partition(1, 1), in_partition(2, 1)
     unknown = Event(
         UnknownAction("nobody.knows", {"id": second}),
-        _entry=(STREAM, "1-1", [b"operation", b"nobody.knows", b"id", second.encode()]),
+        _stream=STREAM,
+        _id="1-1",
+        _fields=[b"operation", b"nobody.knows", b"id", second.encode()],
     )
     async with publisher(server) as one:
         id = await one.send(ThingRemoved(first))

@@ -181,7 +181,7 @@ async def test_only_the_event_that_was_handed_out_last_can_be_committed(
             break
     assert await take(subscriber, 1) == ["t2"]
     before = await stored(client, "audit")
-    foreign = Event(ThingRemoved("t2"), _entry=("another stream", events[1].id, []))
+    foreign = Event(ThingRemoved("t2"), _stream="another stream", _id=events[1].id, _fields=[])
     for wrong in (Event(ThingRemoved("t1")), foreign):
         with pytest.raises(ValueError, match="handed out last"):
             await subscriber.commit(wrong)

@@ -14,7 +14,7 @@ from mainflux_events import AlreadyHandled, ConfigError, Event, HandlerFailed, R
 from mainflux_events.dispatch import Dispatch
 from mainflux_events.hooks import Observers
 
-EVENT = Event(ThingRemoved("t1"), _entry=("things", "5-1", []))
+EVENT = Event(ThingRemoved("t1"), _stream="things", _id="5-1", _fields=[])
 AT_ONCE = Retry(attempts=2, initial=0)
 
 
@@ -295,7 +295,7 @@ async def test_a_batch_is_handled_by_a_transaction_of_its_last_event_and_by_no_o
     def was_committed_before(events: list[Event]) -> None:
         raise AlreadyHandled("things", id)
 
-    batch = [Event(ThingRemoved("t1"), _entry=("things", each, [])) for each in ("5-1", "5-2")]
+    batch = [Event(ThingRemoved("t1"), _stream="things", _id=each, _fields=[]) for each in ("5-1", "5-2")]
     handling = Dispatch(
         was_committed_before, retry=AT_ONCE, timeout=None, on_failure="skip", observers=Observers(())
     )

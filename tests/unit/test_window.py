@@ -71,7 +71,10 @@ class Track:
         places = [place for place, each in enumerate(pattern) if each == "e"]
         events = [
             Event(
-                ThingRemoved(f"t{place}"), _entry=(self.stream, entries[place][0].decode(), entries[place][1])
+                ThingRemoved(f"t{place}"),
+                _stream=self.stream,
+                _id=entries[place][0].decode(),
+                _fields=entries[place][1],
             )
             for place in places
         ]

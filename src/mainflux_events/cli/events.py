@@ -75,7 +75,7 @@ def undecoded(stream: str, id: str, fields: Sequence[bytes]) -> Event:
     plain = {name: value for name, value in texts.items() if name not in _ENVELOPE_NAMES}
     org_id, group_id, user, email, _ = (texts.get(name.decode(), "") for name in ENVELOPE.values())
     action = UnknownAction(texts.get(OPERATION, ""), plain)
-    return Event(action, Identity(user, email), org_id, group_id, None, (stream, id, list(fields)))
+    return Event(action, Identity(user, email), org_id, group_id, None, stream, id, list(fields))
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
