@@ -12,7 +12,8 @@ from pathlib import Path
 
 from faults.proxy import proxy_to
 from mainflux_events.testing import RedisServer, find_redis_server, redis_server
-from support import nobody_listens, wait_until
+from mainflux_events.testing.ports import reserved_port
+from support import wait_until
 
 SLOTS = 16384
 
@@ -123,8 +124,8 @@ async def sentinels(
     script = directory / "sentinels"
     script.write_text(f'#!/bin/sh\nexec {find_redis_server()} "$@" --sentinel\n')
     script.chmod(0o755)
-    members = [(nobody_listens(), secrets.token_hex(20)) for _ in range(count)]
     async with contextlib.AsyncExitStack() as stack:
+        members = [(stack.enter_context(reserved_port()), secrets.token_hex(20)) for _ in range(count)]
         watchers = []
         for port, id in members:
             # What they would tell each other within some seconds.
