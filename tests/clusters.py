@@ -7,14 +7,19 @@ import contextlib
 import re
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from faults.proxy import proxy_to
 from mainflux_events.testing import RedisServer, find_redis_server, redis_server
-from support import nobody_listens, wait_until
+from mainflux_events.testing.ports import reserved_port
+from support import wait_until
 
 SLOTS = 16384
+
+# Milliseconds. A process that a busy machine lets wait is not down: taken for it, each new master is soon replaced by
+# the other replica, which loses what that had not got yet.
+PATIENCE_OF_SENTINELS = {"down-after-milliseconds": 2000, "failover-timeout": 5000}
 
 
 @contextlib.asynccontextmanager
@@ -76,11 +81,18 @@ async def kill_when_replicated(master: RedisServer, replica: RedisServer) -> Non
 
 
 async def move_slot(
-    source: RedisServer, target: RedisServer, slot: int, others: list[RedisServer], *, pause: float = 0.0
+    source: RedisServer,
+    target: RedisServer,
+    slot: int,
+    others: list[RedisServer],
+    *,
+    pause: float = 0.0,
+    asked: Callable[[], object] = lambda: True,
 ) -> int:
     """Move a slot with its keys, one after the other, while it is in use. Gives how many keys that were.
 
-    With a pause after each, in seconds, who asks for a key that has moved is answered with ASK; afterwards, with MOVED.
+    Until that is `asked` who asks for a key that has moved is answered with ASK; afterwards, with MOVED. The pause, in
+    seconds, is one after each key.
     """
     ids = [(await server.command("CLUSTER", "MYID")).decode() for server in (source, target)]
     await target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
@@ -90,6 +102,7 @@ async def move_slot(
         await source.command("MIGRATE", str(target.host), int(target.port or 0), keys[0], 0, 5000)
         moved += 1
         await asyncio.sleep(pause)
+    await wait_until(asked)
     for server in (target, source, *others):
         await server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
     return moved
@@ -110,7 +123,7 @@ async def sentinel(master: RedisServer, directory: Path, name: str = "events") -
     script.chmod(0o755)
     async with redis_server(script, tcp=True) as server:
         await server.command("SENTINEL", "MONITOR", name, str(master.host), int(master.port or 0), 1)
-        for option, value in (("down-after-milliseconds", 200), ("failover-timeout", 2000)):
+        for option, value in PATIENCE_OF_SENTINELS.items():
             await server.command("SENTINEL", "SET", name, option, value)
         yield server
 
@@ -123,14 +136,14 @@ async def sentinels(
     script = directory / "sentinels"
     script.write_text(f'#!/bin/sh\nexec {find_redis_server()} "$@" --sentinel\n')
     script.chmod(0o755)
-    members = [(nobody_listens(), secrets.token_hex(20)) for _ in range(count)]
     async with contextlib.AsyncExitStack() as stack:
+        members = [(stack.enter_context(reserved_port()), secrets.token_hex(20)) for _ in range(count)]
         watchers = []
         for port, id in members:
             # What they would tell each other within some seconds.
             others = [f"known-sentinel {name} 127.0.0.1 {other} {its}" for other, its in members if its != id]
             watch = f"monitor {name} {master.host} {master.port} {count // 2 + 1}"
-            patience = [f"down-after-milliseconds {name} 200", f"failover-timeout {name} 2000"]
+            patience = [f"{option} {name} {value}" for option, value in PATIENCE_OF_SENTINELS.items()]
             config = {"sentinel": [f"myid {id}", watch, *patience, *others]}
             watchers.append(await stack.enter_async_context(redis_server(script, port=port, config=config)))
         yield watchers

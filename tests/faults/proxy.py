@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
 from mainflux_events.testing import RedisServer
-from mainflux_events.testing.server import _free_port
+from mainflux_events.testing.ports import reserved_port
 
 Direction = Literal["to server", "to client"]
 
@@ -324,9 +324,10 @@ async def proxy_to(server: RedisServer, *, tls: ssl.SSLContext | None = None) ->
 
     With `tls`, clients have to speak TLS to it; what is inside is passed on.
     """
-    proxy = Proxy(server, _free_port(), tls)
-    await proxy.accept()
-    try:
-        yield proxy
-    finally:
-        await proxy.aclose()
+    with reserved_port() as port:
+        proxy = Proxy(server, port, tls)
+        await proxy.accept()
+        try:
+            yield proxy
+        finally:
+            await proxy.aclose()

@@ -34,6 +34,7 @@ from mainflux_events.testing import RedisServer
 from support import wait_until
 
 GIVEN_BACK = "given-back"
+SILENT = 100_000  # milliseconds: longer than anybody waits before taking something over
 
 
 def things(count: int, begin: int = 1) -> list[str]:
@@ -246,7 +247,7 @@ async def test_much_that_was_left_is_taken_over_all_and_once(server: RedisServer
 async def test_what_was_taken_over_comes_before_what_is_new(server: RedisServer, client: Redis) -> None:
     await append(client, *things(50))
     ids = await read_as(client, "dead", 30)
-    await client.xclaim(STREAM, GROUP, "dead", 0, ids, idle=100_000, justid=True)
+    await client.xclaim(STREAM, GROUP, "dead", 0, ids, idle=SILENT, justid=True)
     async with member(server) as subscriber:
         assert await take(subscriber, 50) == things(50)
 
@@ -282,7 +283,7 @@ async def test_an_event_that_was_delivered_too_often_is_given_up(server: RedisSe
     seen = Recorder()
     ids = await append(client, *things(3))
     await read_as(client, "dead", 3)
-    await client.xclaim(STREAM, GROUP, "dead", 0, [ids[1]], retrycount=5, justid=True)
+    await client.xclaim(STREAM, GROUP, "dead", 0, [ids[1]], retrycount=5, idle=SILENT, justid=True)
     async with member(server, seen, claim_after=0.3) as subscriber:
         assert await take(subscriber, 2) == ["t1", "t3"]
         assert (subscriber.stats.given_up, subscriber.stats.received) == (1, 3)
@@ -300,7 +301,7 @@ async def test_where_there_are_dead_letters_it_goes_there(
     seen = Recorder()
     ids = await append(client, *things(3))
     await read_as(client, "dead", 3)
-    await client.xclaim(STREAM, GROUP, "dead", 0, ids[:2], retrycount=5, justid=True)
+    await client.xclaim(STREAM, GROUP, "dead", 0, ids[:2], retrycount=5, idle=SILENT, justid=True)
     async with member(server, seen, claim_after=0.3, dead_letter=dead_letters) as subscriber:
         assert await take(subscriber, 1) == ["t3"]
         assert (subscriber.stats.dead_lettered, subscriber.stats.given_up) == (2, 0)

@@ -378,6 +378,18 @@ async def test_a_port_whose_neighbour_for_the_bus_of_a_cluster_is_taken_is_passe
             assert server.port != bus - 10_000
 
 
+async def test_while_a_server_is_down_nobody_else_finds_its_port_free() -> None:
+    async with redis_server(tcp=True) as server:
+        await server.kill()
+        for port in (server.port, server.port + 10_000):
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+        with pytest.raises(ConnectionRefusedError):
+            await server.command("PING")
+        await server.restart()
+        assert await server.command("PING") == b"PONG"
+
+
 async def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr("random.randint", lambda *_: taken.getsockname()[1])

@@ -12,11 +12,9 @@ import errno
 import functools
 import importlib
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,12 +27,12 @@ import hiredis
 from redis.exceptions import InvalidResponse, ResponseError
 
 from .. import resp
+from .ports import HOST, reserved_port
 
 __all__ = ["RedisServer", "ServerFailed", "ServerNotFound", "find_redis_server", "redis_server"]
 
 BINARY_VARIABLE = "MAINFLUX_EVENTS_REDIS_SERVER"
 
-_HOST = "127.0.0.1"
 _POLL = 0.005  # seconds between two looks at a process that is starting or ending
 _STOP_TIMEOUT = 15.0  # seconds; a server with replicas takes 10 of its own accord (shutdown-timeout)
 _LOG_TAIL = 20  # lines of the log that an error carries
@@ -120,17 +118,21 @@ async def redis_server(
     path = find_redis_server(binary)
     version = _version(path)
     run = Path(tempfile.mkdtemp(prefix="redis-", dir=_short_temporary_directory()))
+    reserved = contextlib.ExitStack()
     try:
         data = run if directory is None else Path(directory).absolute()  # noqa: ASYNC240 - asks the system for no file
         if port is None and tcp:
-            port = _free_port()
+            try:
+                port = reserved.enter_context(reserved_port())
+            except OSError as error:
+                raise ServerFailed(error.strerror) from None
         settings: dict[str, str | int | Sequence[str]] = {
             "dir": _quoted(str(data)),
             "save": '""',
             "appendonly": "yes" if aof else "no",
             "appendfsync": "no",
             "port": port or 0,
-            "bind": _HOST,
+            "bind": HOST,
         }
         if port is None:
             settings["unixsocket"] = _quoted(str(run / "socket"))
@@ -148,6 +150,7 @@ async def redis_server(
             # Nothing here awaits, so no cancellation can cut it short.
             server._end()
     finally:
+        reserved.close()
         shutil.rmtree(run)
 
 
@@ -174,9 +177,9 @@ class RedisServer:
         self.version = version
         self.directory = directory
         self.port = port
-        self.host: str | None = None if port is None else _HOST
+        self.host: str | None = None if port is None else HOST
         self.socket: Path | None = run / "socket" if port is None else None
-        self._address = f"unix://{quote(str(self.socket))}" if port is None else f"redis://{_HOST}:{port}/0"
+        self._address = f"unix://{quote(str(self.socket))}" if port is None else f"redis://{HOST}:{port}/0"
         credentials = "" if password is None else f":{quote(password, safe='')}@"
         self.url: str = self._address.replace("://", f"://{credentials}", 1)
         self._password = password
@@ -375,18 +378,3 @@ def _short_temporary_directory() -> str | None:
     """``None`` for the usual one, unless a socket in a directory below it has too long a path."""
     usual = tempfile.gettempdir()
     return None if len(os.fsencode(usual)) + len("/redis-xxxxxxxx/socket") <= _PATH_LIMIT else "/tmp"  # noqa: S108 - mkdtemp makes it safe
-
-
-def _free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens, nor on that of a cluster's bus, which is 10,000 above.
-
-    Both are below the range that the system takes the client's end from: there, a client that tries again and again
-    to reach a server that is down can happen to connect to itself, and any client may hold the port of the bus.
-    """
-    for _ in range(100):
-        port = random.randint(10_000, 22_000)  # noqa: S311 - no secret
-        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError):
-            probe.bind((_HOST, port))
-            bus.bind((_HOST, port + 10_000))
-            return port
-    raise ServerFailed(f"no free port was found on {_HOST}")
