@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, take, thing
+from consuming import STREAM, Recorder, append, take, thing, things
 from grouped import GROUP, consumers, member, pending, read_as
 from mainflux_events import (
     Commit,
@@ -34,10 +34,6 @@ from mainflux_events.testing import RedisServer
 from support import wait_until
 
 GIVEN_BACK = "given-back"
-
-
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
 
 
 @pytest.fixture
@@ -191,7 +187,7 @@ async def test_what_a_silent_consumer_has_is_taken_over_in_time(server: RedisSer
     async with member(server, claim_after=0.5) as subscriber:
         taken = await take(subscriber, 30)
         assert time.monotonic() - began > 0.5
-    assert taken == [*things(10, begin=21), *things(20)]
+    assert taken == [*things(10, first=21), *things(20)]
 
 
 @pytest.mark.usefixtures("group")
