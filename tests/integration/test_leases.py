@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from clusters import cluster
-from consuming import STREAM, Recorder, append, span, stored, take, thing
+from consuming import STREAM, Recorder, append, calls, span, stored, take, thing
 from mainflux_events import (
     AccessRefused,
     Action,
@@ -233,16 +233,17 @@ async def test_what_the_first_one_had_in_hand_when_it_closed_comes_to_the_next(
 
 
 async def test_one_that_waits_asks_only_now_and_then(server: RedisServer, client: Redis) -> None:
-    async with subscriber(server):
-        async with subscriber(server) as second:
-            asking = asyncio.ensure_future(anext(second))
-            before = (await client.info("stats"))["total_commands_processed"]
-            await asyncio.sleep(0.5)
-            after = (await client.info("stats"))["total_commands_processed"]
-            asking.cancel()
-            await asyncio.wait([asking])
-        # The one asks 10 times, the other renews 5 times and reads 10 times; each script runs two commands more.
-        assert after - before < 100
+    async with subscriber(server), subscriber(server) as second:
+        asking = asyncio.ensure_future(anext(second))
+        began, before = time.monotonic(), await calls(server, "eval")
+        await wait_until(lambda: _calls_are(server, "eval", before + 15))
+        assert time.monotonic() - began > 0.3, "the one asks 20 times a second, the other renews 10 times"
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def _calls_are(server: RedisServer, command: str, many: int) -> bool:
+    return await calls(server, command) >= many
 
 
 async def test_a_standby_that_lost_its_turn_waits_and_goes_on_behind_the_other_one(
@@ -562,7 +563,8 @@ async def test_without_memory_left_at_the_server_it_goes_on(fresh_server: RedisS
         events = aiter(consumer)
         assert thing(await anext(events)) == "t1"
         await direct.config_set("maxmemory", "1")
-        await asyncio.sleep(TTL * 1.5)
+        renewed = await calls(fresh_server, "eval")
+        await wait_until(lambda: _calls_are(fresh_server, "eval", renewed + 15))  # it lasts as long as ten
         assert consumer.active
         assert [thing(await anext(events)) for _ in range(4)] == span(2, 5)
         await direct.config_set("maxmemory", "0")
