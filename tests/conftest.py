@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 from hypothesis import settings
 from redis.asyncio import Redis
 
+from consuming import quick_subscribers
 from mainflux_events.testing import RedisServer, redis_server
-from support import no_clients_left
+from support import direct_to, no_clients_left
 
 # The first example pays for what is made on first use; how long one takes is not what the tests are about.
 settings.register_profile("project", deadline=None, print_blob=True)
@@ -42,6 +43,20 @@ async def fresh_server() -> AsyncIterator[RedisServer]:
     """A server of the test's own, without persistence: to be killed, hung and reconfigured."""
     async with redis_server() as server:
         yield server
+
+
+@pytest.fixture
+async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
+    """redis-py's client of ``fresh_server``, which makes a new connection where that is needed."""
+    async with direct_to(fresh_server) as client:
+        yield client
+
+
+@pytest.fixture
+def quick() -> Iterator[None]:
+    """Subscribers of this test are quick to try again."""
+    with quick_subscribers():
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from redis.asyncio.cluster import RedisCluster
 from histories import STREAM, History, stored_ids
 from mainflux_events import Backoff, Publisher
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import in_background, wait_until
 
 SHORT = Backoff(initial=0.01, maximum=0.05)
 
@@ -56,12 +56,8 @@ async def publishing(history: History, publisher: Publisher) -> AsyncIterator[No
             history.publish(publisher, 50)
             await asyncio.sleep(0.001)
 
-    task = asyncio.create_task(loop())
-    try:
+    async with in_background(loop()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def more_acknowledged(publisher: Publisher, events: int = 500) -> None:

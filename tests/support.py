@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from mainflux_events.testing import RedisServer
+
+T = TypeVar("T")
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -39,6 +47,17 @@ async def wait_until(
         await asyncio.sleep(0.002)
 
 
+@contextlib.asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Work that goes on meanwhile, and is cancelled in the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 def background_tasks() -> list[str]:
     """The names of this package's tasks that run."""
     return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("mainflux_events")]
@@ -50,6 +69,20 @@ async def restart_with_much_to_load(server: RedisServer) -> None:
     await server.command("DEBUG", "POPULATE", 256, "key", 2**17)
     await server.stop()
     await server.restart(loaded=False)
+
+
+def direct_to(server: RedisServer) -> Redis:
+    """redis-py's client, which makes a new connection where that is needed."""
+    return Redis.from_url(server.url, retry=Retry(NoBackoff(), 1))
+
+
+def servers_below(directory: Path) -> list[str]:
+    """The command lines of the processes that were started with a file of this directory."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(process.read_bytes().replace(b"\0", b" ").decode())
+    return [line for line in lines if str(directory) in line]
 
 
 def nobody_listens() -> int:

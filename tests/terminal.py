@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -84,7 +85,8 @@ class Terminal:
     async def ended(self) -> int:
         """Wait for the end of the command. Gives its status."""
         await wait_until(lambda: self.process.poll() is not None, 40)
-        await asyncio.sleep(0)
+        while select.select([self._main], [], [], 0)[0]:
+            self._take()
         status = self.process.returncode
         assert status is not None
         return status

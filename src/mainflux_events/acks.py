@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from . import answers
-from .deadletters import Step
 from .hooks import CursorNotSavedDetails, logger
-from .intake import Entries
+from .intake import Entries, Passage
 from .link import Channel, Disconnected, Link, Reply
 from .pending import Share
 from .policies import Commit
@@ -49,13 +48,9 @@ class Acknowledger(Posting[Share]):
         if track.finish(entries):
             self.freed.set()
 
-    async def passing(self, track: Share, id: bytes) -> Step:
-        """The acknowledgement of an entry, to go with its dead letter."""
-        return track.member.passing(id)
-
-    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
-        """Take the reply to that. Gives whether it was done: not where somebody else has acknowledged the entry."""
-        return reply == 1 or again
+    async def passing(self, track: Share, id: bytes) -> Passage:
+        """The acknowledgement of an entry, to go with its dead letter. Not done where somebody else has sent one."""
+        return Passage(track.member.passing(id), lambda reply, again: reply == 1 or again)
 
     def _command(self, track: Share) -> bytes:
         return track.acknowledge()
@@ -187,11 +182,8 @@ class Redelivery:
     def finished(self, track: Share, entries: Entries) -> None:
         self._keeper.finished(track, entries)
 
-    async def passing(self, track: Share, id: bytes) -> Step:
+    async def passing(self, track: Share, id: bytes) -> Passage:
         return await self._keeper.passing(track, id)
-
-    def passed(self, track: Share, reply: Reply, *, again: bool) -> bool:
-        return self._keeper.passed(track, reply, again=again)
 
     def look_out(self) -> None:
         self._keeper.look_out()

@@ -10,10 +10,9 @@ from typing import Any, Final
 from . import answers
 from .attach import InRedis
 from .cursor import Cursor, stored_cursor
-from .deadletters import Step
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
-from .intake import Entries, Fenced
+from .intake import Entries, Fenced, Passage
 from .link import Channel, Link, Reply
 from .moves import ANSWER_ALL
 from .policies import Commit
@@ -112,8 +111,10 @@ class Committer(Posting[Cursor]):
     def _finish(self, track: Cursor, entries: Entries) -> None:
         track.finish(entries[-1][0], len(entries))
 
-    async def passing(self, track: Cursor, id: bytes) -> Step:
-        """The commit of an entry, to go with its dead letter. Waits until all that is finished is stored.
+    async def passing(self, track: Cursor, id: bytes) -> Passage:
+        """The commit of an entry, to go with its dead letter. Not done where somebody else has passed the entry.
+
+        Waits until all that is finished is stored.
 
         Raises:
             Fenced: another subscriber of the name reads now.
@@ -121,14 +122,14 @@ class Committer(Posting[Cursor]):
         await self.flush(None)
         if self._over:
             raise Fenced
-        return track.step(id)
 
-    def passed(self, track: Cursor, reply: Reply, *, again: bool) -> bool:
-        """Take the reply to that. Gives whether it was done: not where somebody else has passed the entry."""
-        done, found = track.stepped(reply, again=again)
-        if found is not None:
-            self._report_conflict(track, found)
-        return done
+        def answered(reply: Reply, again: bool) -> bool:
+            done, found = track.stepped(reply, again=again)
+            if found is not None:
+                self._report_conflict(track, found)
+            return done
+
+        return Passage(track.step(id), answered)
 
     def go_back(self, cursor: Cursor, id: str) -> None:
         """The stream is another one, and reading goes on behind this ID: store that."""

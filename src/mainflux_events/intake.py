@@ -35,6 +35,19 @@ class Fenced(Exception):
     """Another subscriber of the name has the lease for good."""
 
 
+class Passage(msgspec.Struct, frozen=True):
+    """What has an entry passed in one step with its dead letter.
+
+    Attributes:
+        step: what is done.
+        answered: to be called with the reply to it, and whether it was sent before without an answer. Gives whether the
+            dead letter was appended.
+    """
+
+    step: Step
+    answered: Callable[[Reply, bool], bool]
+
+
 class Keeper(Protocol):
     """Who stores how far a track is handled."""
 
@@ -53,7 +66,7 @@ class Keeper(Protocol):
     def finished(self, track: Any, entries: Entries) -> None:
         """These are handled or passed over."""
 
-    async def passing(self, track: Any, id: bytes) -> Step | None:
+    async def passing(self, track: Any, id: bytes) -> Passage | None:
         """What has an entry passed, to be done with its dead letter; None where that cannot be one step.
 
         Waits until all that is finished is stored.
@@ -61,10 +74,6 @@ class Keeper(Protocol):
         Raises:
             Fenced: nothing can be stored any more.
         """
-        ...
-
-    def passed(self, track: Any, reply: Reply, *, again: bool) -> bool:
-        """That was answered (`again`: sent more than once). Gives whether the dead letter was appended with it."""
         ...
 
     def look_out(self) -> None:

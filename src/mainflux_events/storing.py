@@ -24,7 +24,7 @@ from .hooks import (
 from .intake import Entries, Fenced
 from .keeping import Keeping
 from .line import CLOSING_WAIT
-from .link import Reply, Unreachable
+from .link import Unreachable
 from .policies import Backoff, Commit, Waits
 from .stores import CursorStore, Position
 
@@ -231,10 +231,6 @@ class Storer(Keeping[Position]):
             raise Fenced from None
         if self._over:
             raise Fenced
-
-    def passed(self, track: Position, reply: Reply, *, again: bool) -> bool:
-        """Never called, as nothing goes with a dead letter."""
-        raise NotImplementedError
 
     # --- the end ---
 

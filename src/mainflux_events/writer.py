@@ -150,19 +150,17 @@ class DeadLetterWriter:
 
     async def _append(self, track: Track, id: bytes, letter: list[bytes], keeper: Keeper | None) -> bool:
         while True:
-            step = None if keeper is None else await keeper.passing(track, id)
+            passage = None if keeper is None else await keeper.passing(track, id)
             stream, max_len = self._settings.stream, self._settings.max_len
-            if step is None or len(letter) > MOST_WORDS or not self._link.together(stream, *step.keys):
-                step = None  # first the one, then the other
-            answer = answers.appended if step is None else step.answer
+            if passage and (len(letter) > MOST_WORDS or not self._link.together(stream, *passage.step.keys)):
+                passage = None  # first the one, then the other
+            step = passage.step if passage else None
+            answer = step.answer if step else answers.appended
             reply, again = await self._exchange(append(stream, max_len, letter, step), answer)
             if isinstance(reply, Refusal):
                 await self._line.rest(reply)  # fenced: whether that lasts, the keeper will know
-            elif step is None:
-                return True
             else:
-                assert keeper is not None
-                return keeper.passed(track, reply, again=again)
+                return passage is None or passage.answered(reply, again)
 
     async def _exchange(self, packed: bytes, answer: Callable[[Reply], Reply]) -> tuple[Reply, bool]:
         """Send a command until it is not refused, but for FENCED.

@@ -3,55 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
-import os
-import pty
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from commands import ENVIRONMENT, Outcome, command, running
 from mainflux_events.actions import PLATFORM_ACTIONS
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import servers_below, wait_until
+from terminal import Terminal, terminal
 
-# What makes a program write as to a terminal, or not to, is up to each test.
-CLEARED = ("CI", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in CLEARED} | {"TERM": "xterm"}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-@contextlib.asynccontextmanager
-async def running(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The demo, with its output in pipes."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mainflux_events", "demo", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=ENVIRONMENT | environment,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def outcome(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    """Wait for its end. Gives the status, and what is left of both outputs."""
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, (output or b"").decode(), errors.decode()
-
-
-async def demo(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    async with running(*arguments, **environment) as process:
-        return await outcome(process)
+def demo(*arguments: str, **environment: str) -> Awaitable[Outcome]:
+    """Run it to its end."""
+    return command("demo", *arguments, **environment)
 
 
 def row(output: str, title: str) -> list[str]:
@@ -65,15 +40,6 @@ def temporary() -> Iterator[Path]:
     """A directory that the demo's own server is in, while it runs. Its path is short, as that of a socket has to be."""
     with tempfile.TemporaryDirectory(prefix="demo-") as directory:
         yield Path(directory)
-
-
-def servers_below(directory: Path) -> list[str]:
-    """The command lines of the processes whose server's files are in this directory."""
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(process.read_bytes().replace(b"\0", b" ").decode())
-    return [line for line in lines if str(directory) in line]
 
 
 # ---- what it shows
@@ -163,17 +129,17 @@ async def test_a_given_server_is_left_as_it_was(server: RedisServer, client: Red
 async def test_events_that_somebody_else_removes_are_lost_and_the_status_is_1(
     server: RedisServer, client: Redis
 ) -> None:
-    async with running("--redis-url", server.url, "--events", "10000") as process:
-        ended = asyncio.create_task(outcome(process))
+    async with running("demo", "--redis-url", server.url, "--events", "10000") as process:
+        ended = asyncio.create_task(process.communicate())
         while not ended.done():
             # What comes while the second subscriber is stopped is gone before it is back.
             for stream in await client.keys("mainflux.demo.*"):
                 await client.xtrim(stream, maxlen=0, approximate=False)
             await asyncio.sleep(0)
-        status, output, _ = await ended
+        output = (await ended)[0].decode()
     lost = [int(cell.replace(",", "")) for cell in row(output, "lost")]
     published, *handled = [int(cell.replace(",", "")) for cell in row(output, "all")]
-    assert status == 1
+    assert process.returncode == 1
     assert lost[1] > 0
     assert [published - count for count in handled] == lost
     assert "The counts do not agree: " in output
@@ -184,13 +150,13 @@ async def test_events_that_somebody_else_removes_are_lost_and_the_status_is_1(
 async def test_events_that_somebody_else_adds_are_not_taken_for_its_own(
     server: RedisServer, client: Redis
 ) -> None:
-    async with running("--redis-url", server.url, "--events", "5000") as process:
-        ended = asyncio.create_task(outcome(process))
+    async with running("demo", "--redis-url", server.url, "--events", "5000") as process:
+        ended = asyncio.create_task(process.communicate())
         await wait_until(lambda: client.keys("mainflux.demo.*"))
         [stream] = await client.keys("mainflux.demo.*")
         await client.xadd(stream, {"operation": "org.remove", "id": "foreign"})
-        status, output, _ = await ended
-    assert status == 1
+        output = (await ended)[0].decode()
+    assert process.returncode == 1
     assert row(output, "not ours") == ["1", "1"]
     assert row(output, "lost") == ["0", "0"]
     assert "The counts do not agree: search handled 1 that were not published" in output
@@ -198,14 +164,14 @@ async def test_events_that_somebody_else_adds_are_not_taken_for_its_own(
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_it_and_leaves_no_server_behind(kind: signal.Signals, temporary: Path) -> None:
-    async with running("--events", "500000", TMPDIR=str(temporary)) as process:
+    async with running("demo", "--events", "500000", TMPDIR=str(temporary)) as process:
         assert process.stdout is not None
         while b"search consuming" not in await process.stdout.readline():
             pass
         assert servers_below(temporary) != []
         process.send_signal(kind)
-        status, _, errors = await outcome(process)
-    assert (status, errors) == (130, "mainflux-events: interrupted\n")
+        _, errors = await process.communicate()
+    assert (process.returncode, errors) == (130, b"mainflux-events: interrupted\n")
     assert servers_below(temporary) == []
     assert list(temporary.iterdir()) == []
 
@@ -221,88 +187,54 @@ async def test_sigterm_ends_it_in_the_background_too_where_ctrl_c_does_not(
     await wait_until(lambda: client.keys("mainflux.demo.*"))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    status, _, errors = await outcome(process)
-    assert (status, errors) == (130, "mainflux-events: interrupted\n")
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (130, b"mainflux-events: interrupted\n")
     assert await client.keys() == []
 
 
 async def test_interrupted_it_leaves_nothing_on_a_given_server(server: RedisServer, client: Redis) -> None:
-    async with running("--events", "500000", "--redis-url", server.url) as process:
+    async with running("demo", "--events", "500000", "--redis-url", server.url) as process:
         await wait_until(lambda: client.keys("mainflux:cursor:audit:mainflux.demo.*"))
         await wait_until(lambda: client.keys("mainflux.demo.*"))
         process.send_signal(signal.SIGINT)
-        status, _, errors = await outcome(process)
-    assert (status, errors) == (130, "mainflux-events: interrupted\n")
+        _, errors = await process.communicate()
+    assert (process.returncode, errors) == (130, b"mainflux-events: interrupted\n")
     assert await client.keys() == []
 
 
 # ---- in a terminal
 
 
-class Terminal:
+def in_a_terminal(*arguments: str, **environment: str) -> AbstractAsyncContextManager[Terminal]:
     """The demo in a terminal of its own, 40 lines of 110 columns."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.output = ""
-        self.pid, self._descriptor = pty.fork()
-        if not self.pid:
-            os.execve(
-                sys.executable,
-                [sys.executable, "-m", "mainflux_events", "demo", *arguments],
-                ENVIRONMENT | {"COLUMNS": "110", "LINES": "40"} | environment,
-            )
-
-    def type(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
-
-    async def shows(self, text: str) -> None:
-        """Read until this was shown, or the program has ended."""
-        while text not in self.output and await self._read():
-            pass
-        assert text in self.output
-
-    async def end(self) -> int:
-        """Read to the end. Gives the exit status."""
-        while await self._read():
-            pass
-        os.close(self._descriptor)
-        return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, self.pid, 0))[1])
-
-    async def _read(self) -> bool:
-        try:
-            read = await asyncio.to_thread(os.read, self._descriptor, 65536)
-        except OSError:  # on Linux, the other end was closed
-            read = b""
-        self.output += read.decode(errors="replace")
-        return bool(read)
+    return terminal("demo", *arguments, columns=110, lines=40, **environment)
 
 
 async def test_in_a_terminal_the_picture_is_drawn_again_and_again(server: RedisServer) -> None:
-    terminal = Terminal("--redis-url", server.url, "--events", "5000")
-    assert await terminal.end() == 0
-    assert terminal.output.count("stored cursor") > 3
-    assert "\x1b[1A" in terminal.output  # a line up
-    assert terminal.output.rindex("\x1b[?25h") > terminal.output.rindex(
-        "\x1b[?25l"
-    )  # the text cursor is back
-    assert "Both handled all 5,000 events." in terminal.output
+    async with in_a_terminal("--redis-url", server.url, "--events", "5000") as shown:
+        assert await shown.ended() == 0
+    assert shown.written.count(b"stored cursor") > 3
+    assert b"\x1b[1A" in shown.written  # a line up
+    assert shown.written.rindex(b"\x1b[?25h") > shown.written.rindex(b"\x1b[?25l")  # the text cursor is back
+    assert b"Both handled all 5,000 events." in shown.written
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"CI": "true"}, {"TERM": "dumb"}])
 async def test_where_it_is_not_wanted_a_terminal_gets_plain_text(
     server: RedisServer, environment: dict[str, str]
 ) -> None:
-    terminal = Terminal("--redis-url", server.url, "--events", "1000", **environment)
-    assert await terminal.end() == 0
-    assert CONTROL.findall(terminal.output.replace("\r\n", "\n")) == []
+    async with in_a_terminal("--redis-url", server.url, "--events", "1000", **environment) as shown:
+        assert await shown.ended() == 0
+    assert b"Both handled all 1,000 events." in shown.written
+    assert CONTROL.findall(shown.written.decode().replace("\r\n", "\n")) == []
 
 
 async def test_ctrl_c_in_a_terminal_ends_it_with_one_line(server: RedisServer, client: Redis) -> None:
-    terminal = Terminal("--redis-url", server.url, "--events", "500000")
-    await terminal.shows("stored cursor")
-    terminal.type("\x03")
-    assert await terminal.end() == 130
-    assert terminal.output.endswith("mainflux-events: interrupted\r\n")
-    assert "Traceback" not in terminal.output
-    assert terminal.output.rindex("\x1b[?25h") > terminal.output.rindex("\x1b[?25l")
+    async with in_a_terminal("--redis-url", server.url, "--events", "500000") as shown:
+        await shown.shows("stored cursor")
+        shown.press("\x03")
+        assert await shown.ended() == 130
+    assert shown.written.endswith(b"mainflux-events: interrupted\r\n")
+    assert b"Traceback" not in shown.written
+    assert shown.written.rindex(b"\x1b[?25h") > shown.written.rindex(b"\x1b[?25l")
     assert await client.keys() == []

@@ -7,14 +7,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consuming import Recorder, thing
+from consuming import Recorder, running, thing, things
 from contract.backends import BACKENDS, MORTAL, STREAM, Backend
 from mainflux_events import (
     Action,
@@ -54,24 +52,9 @@ class Counted(Action, tag="test.at_once.counted"):
     count: int
 
 
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
-
-
 async def publish(publisher: Publisher, ids: list[str]) -> list[str]:
     """Gives the IDs of the entries."""
     return list(await asyncio.gather(*[publisher.send(ThingRemoved(id)) for id in ids]))
-
-
-@asynccontextmanager
-async def running(subscriber: Any, handler: Any, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """`subscriber.run`, cancelled in the end."""
-    task: asyncio.Task[None] = asyncio.create_task(subscriber.run(handler, **options))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def listed(given: Event | list[Event]) -> list[Event]:
@@ -146,7 +129,7 @@ async def test_a_slow_key_stops_the_others_only_when_the_window_is_full(
         await wait_until(lambda: len(handled) == 3 * WINDOW - 1)
         for _ in range(5):
             await subscriber.lag()  # the event loop turns, and nothing more is begun
-        assert handled == things(3 * WINDOW - 1, begin=2)
+        assert handled == things(3 * WINDOW - 1, first=2)
         slow.set()
         await wait_until(lambda: len(handled) == 200)
         await all_is_stored(subscriber)
@@ -196,7 +179,7 @@ async def test_after_a_kill_nothing_is_missed_and_what_was_stored_does_not_come_
         await wait_until(lambda: len({*before, *again}) == 400)
         await all_is_stored(subscriber)
     assert max(Counter(again).values()) == 1
-    assert {"t200", *things(200, begin=201)} - {*before} <= {*again}
+    assert {"t200", *things(200, first=201)} - {*before} <= {*again}
     assert len({*before} & {*again}) <= WINDOW * concurrency * batch
 
 
@@ -223,7 +206,7 @@ async def test_what_a_cancelled_run_had_not_finished_comes_again_to_the_next(
     ):
         await wait_until(lambda: len(handled) == 98)
         await all_is_stored(subscriber)
-    assert Counter(handled) == Counter(things(98, begin=3))
+    assert Counter(handled) == Counter(things(98, first=3))
 
 
 # --- failing --------------------------------------------------------------------------------------------------------
@@ -357,7 +340,7 @@ async def test_a_failure_that_is_raised_ends_the_others_and_what_was_not_finishe
         again: list[str] = []
         async with running(subscriber, lambda event: again.append(thing(event))):
             await all_is_stored(subscriber)
-    assert again == things(19, begin=2)
+    assert again == things(19, first=2)
     assert await letters(url) == []
 
 

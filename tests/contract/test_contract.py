@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
-from consuming import Recorder, take, thing
+from consuming import Recorder, take, take_all, thing, things
 from contract.backends import BACKENDS, CLAIM_AFTER, MORTAL, STREAM, Backend
 from mainflux_events import Event, EventsError, NotStarted, Publisher, Retry, ThingRemoved, UnknownAction
 from support import PATIENCE, background_tasks, wait_until
@@ -31,25 +31,10 @@ CHILD = Path(__file__).parents[1] / "noting_consumer.py"
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
 
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
-
-
 async def publish(publisher: Publisher, ids: list[str]) -> None:
     for id in ids:
         await publisher.publish(ThingRemoved(id))
     await publisher.flush(PATIENCE)
-
-
-async def take_all(subscriber: Any, count: int) -> list[str]:
-    """The next so many, each of which is done with afterwards."""
-    taken: list[str] = []
-    async for event in subscriber:
-        taken.append(thing(event))
-        if len(taken) == count:
-            await subscriber.commit(event)
-            break
-    return taken
 
 
 # --- publish and consume --------------------------------------------------------------------------------------------
@@ -214,7 +199,7 @@ async def test_after_a_kill_only_the_event_in_hand_comes_again(
     await killed(backend, url, notes, "t200")
     assert notes.read_text().split() == things(200)
     async with backend.subscriber(url, STREAM, "audit") as subscriber:
-        assert sorted(await take_all(subscriber, 101)) == sorted(things(101, begin=200))
+        assert sorted(await take_all(subscriber, 101)) == sorted(things(101, first=200))
         assert (await subscriber.lag())[backend.place(STREAM)].entries == 0
 
 
@@ -296,7 +281,7 @@ async def test_what_a_killed_consumer_had_goes_to_the_others(
     await killed(backend, url, notes, "t50")
     async with backend.subscriber(url, STREAM, "audit") as other:
         began = time.monotonic()
-        assert sorted(await take_all(other, 451)) == sorted(things(451, begin=50))
+        assert sorted(await take_all(other, 451)) == sorted(things(451, first=50))
         assert time.monotonic() - began < CLAIM_AFTER + 2 * CLOSE_BOUND
 
 
@@ -341,7 +326,7 @@ async def test_subscribing_again_and_again_loses_nothing_and_leaves_nothing_behi
         subscriber = backend.subscriber(url, STREAM, "audit", start="earliest")
         async with subscriber:
             # The third is in hand when it closes, so it is the first of the next.
-            assert await take(subscriber, 3) == things(3, begin=2 * number + 1)
+            assert await take(subscriber, 3) == things(3, first=2 * number + 1)
         closed.append(weakref.ref(subscriber))
     del subscriber
     assert all("drain" in task for task in background_tasks()), "but for the publisher's"

@@ -86,13 +86,18 @@ async def create(ledger: Ledger) -> None:
         await connection.run_sync(EFFECTS.metadata.create_all)
 
 
+@pytest.fixture
+async def ledger(server: RedisServer, engine: AsyncEngine) -> Ledger:
+    """One whose tables are there."""
+    ledger = Ledger(server, engine)
+    await create(ledger)
+    return ledger
+
+
 # --- a transaction ---
 
 
-async def test_what_a_handler_does_is_committed_with_the_cursor(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
+async def test_what_a_handler_does_is_committed_with_the_cursor(ledger: Ledger, client: Redis) -> None:
     *_, last = await append(client, "t1", "t2", "t3")
     async with ledger.running():
         await wait_until(lambda: ledger.has("t1", "t2", "t3"))
@@ -102,9 +107,8 @@ async def test_what_a_handler_does_is_committed_with_the_cursor(
 
 
 async def test_what_a_handler_that_fails_has_done_is_undone_and_done_again(
-    server: RedisServer, client: Redis, engine: AsyncEngine
+    ledger: Ledger, client: Redis
 ) -> None:
-    ledger = Ledger(server, engine)
     _, last = await append(client, "t1", "t2")
 
     async def fails_once(event: Event) -> None:
@@ -119,11 +123,7 @@ async def test_what_a_handler_that_fails_has_done_is_undone_and_done_again(
     assert await ledger.stored() == last
 
 
-async def test_nothing_is_seen_of_a_transaction_before_it_is_committed(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_nothing_is_seen_of_a_transaction_before_it_is_committed(ledger: Ledger, client: Redis) -> None:
     [only] = await append(client, "t1")
     async with ledger.subscriber as subscriber:
         event = await anext(subscriber)
@@ -153,10 +153,8 @@ async def test_a_loop_that_was_left_begins_again_behind_what_is_committed(
 
 
 async def test_a_transaction_that_was_committed_and_not_answered_is_not_done_again(
-    server: RedisServer, client: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, client: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
     dialect = engine.sync_engine.dialect
     commit, lost = type(dialect).do_commit, []
 
@@ -184,9 +182,8 @@ async def test_a_transaction_that_was_committed_and_not_answered_is_not_done_aga
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 async def test_a_connection_that_ends_within_a_transaction_costs_an_attempt_and_no_effect(
-    server: RedisServer, client: Redis, engine: AsyncEngine
+    ledger: Ledger, client: Redis, engine: AsyncEngine
 ) -> None:
-    ledger = Ledger(server, engine)
     await append(client, "t1", "t2")
 
     async def handle(event: Event) -> None:
@@ -203,11 +200,7 @@ async def test_a_connection_that_ends_within_a_transaction_costs_an_attempt_and_
     assert ledger.recorder.of("lease_lost") == []
 
 
-async def test_a_second_transaction_of_an_event_is_refused(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_a_second_transaction_of_an_event_is_refused(ledger: Ledger, client: Redis) -> None:
     [only] = await append(client, "t1")
     async with ledger.subscriber as subscriber:
         event = await anext(subscriber)
@@ -218,10 +211,8 @@ async def test_a_second_transaction_of_an_event_is_refused(
 
 
 async def test_an_event_before_the_one_that_was_committed_last_is_no_event_that_was_handled(
-    server: RedisServer, client: Redis, engine: AsyncEngine
+    ledger: Ledger, client: Redis
 ) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
     await append(client, "t1", "t2")
     async with ledger.subscriber as subscriber:
         first, second = await anext(subscriber), await anext(subscriber)
@@ -230,10 +221,7 @@ async def test_an_event_before_the_one_that_was_committed_last_is_no_event_that_
             await ledger.note(first)
 
 
-async def test_a_batch_is_handled_in_one_transaction_or_not_at_all(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
+async def test_a_batch_is_handled_in_one_transaction_or_not_at_all(ledger: Ledger, client: Redis) -> None:
     things = [f"t{number}" for number in range(10)]
     *_, last = await append(client, *things)
     sizes: list[int] = []
@@ -252,10 +240,7 @@ async def test_a_batch_is_handled_in_one_transaction_or_not_at_all(
     assert sizes == [10, 10]
 
 
-async def test_a_session_of_the_orm_can_be_part_of_it(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
+async def test_a_session_of_the_orm_can_be_part_of_it(ledger: Ledger, client: Redis) -> None:
     await append(client, "t1", "t2")
 
     async def handle(event: Event) -> None:
@@ -269,10 +254,7 @@ async def test_a_session_of_the_orm_can_be_part_of_it(
         await wait_until(lambda: ledger.has("t1", "t2"))
 
 
-async def test_an_event_of_another_subscriber_is_refused(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
+async def test_an_event_of_another_subscriber_is_refused(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="was not received by the subscriber of these cursors"):
         async with ledger.cursors.transaction(Event(ThingRemoved(id="t1"))):
             pass
@@ -371,10 +353,7 @@ async def test_the_place_to_begin_at_is_stored_at_once(
         assert await ledger.stored() == last
 
 
-async def test_entries_that_are_passed_over_are_stored_as_done_with(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
+async def test_entries_that_are_passed_over_are_stored_as_done_with(ledger: Ledger, client: Redis) -> None:
     await append(client, "t1")
     unknown = await client.xadd(STREAM, {"operation": "something.else"})
     async with ledger.running():
@@ -401,9 +380,7 @@ async def test_events_without_a_transaction_are_stored_by_the_policy_and_at_the_
     assert await ledger.stored() == second
 
 
-async def test_an_event_is_committed_by_hand(server: RedisServer, client: Redis, engine: AsyncEngine) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_an_event_is_committed_by_hand(ledger: Ledger, client: Redis) -> None:
     [only] = await append(client, "t1")
     async with ledger.subscriber as subscriber:
         await subscriber.commit(await anext(subscriber))
@@ -446,11 +423,7 @@ async def test_each_of_several_streams_has_a_row(
         assert {tuple(row) for row in rows} == {("ledger", "things", one), ("ledger", "others", other)}
 
 
-async def test_the_lag_counts_what_is_not_committed(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_the_lag_counts_what_is_not_committed(ledger: Ledger, client: Redis) -> None:
     await append(client, "t1", "t2", "t3")
     async with ledger.subscriber as subscriber:
         await ledger.note(await anext(subscriber))
@@ -463,9 +436,8 @@ async def test_the_lag_counts_what_is_not_committed(
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 async def test_a_stream_that_was_replaced_is_read_from_its_beginning_and_each_event_takes_effect_once(
-    server: RedisServer, client: Redis, engine: AsyncEngine
+    ledger: Ledger, client: Redis
 ) -> None:
-    ledger = Ledger(server, engine)
     await append(client, "t1", "t2")
     async with ledger.running():
         await wait_until(lambda: ledger.has("t1", "t2"))
@@ -493,11 +465,7 @@ async def test_an_operator_who_moves_the_cursor_stops_the_reader_and_the_next_on
         await wait_until(lambda: again.has("t1", "t2", "t2", "t3"))
 
 
-async def test_a_place_to_begin_at_can_be_set_before_the_first_start(
-    server: RedisServer, client: Redis, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_a_place_to_begin_at_can_be_set_before_the_first_start(ledger: Ledger, client: Redis) -> None:
     first, _ = await append(client, "t1", "t2")
     await ledger.cursors.seek("ledger", STREAM, first)
     async with ledger.subscriber as subscriber:
@@ -530,11 +498,7 @@ async def test_the_table_can_be_created_again_and_by_several_at_once(engine: Asy
     assert await every[2].load("ledger", STREAM) == "1-0"
 
 
-async def test_what_is_no_id_in_the_table_is_told_at_the_start(
-    server: RedisServer, engine: AsyncEngine
-) -> None:
-    ledger = Ledger(server, engine)
-    await create(ledger)
+async def test_what_is_no_id_in_the_table_is_told_at_the_start(ledger: Ledger, engine: AsyncEngine) -> None:
     assert await ledger.cursors.move("ledger", STREAM, None, "nonsense")
     with pytest.raises(CursorCorrupt, match="'mainflux:cursor:ledger:things' holds 'nonsense'"):
         await ledger.subscriber.start()

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from consuming import quick_subscribers
 from faults.injections import OF_NETWORK, OF_SERVER, PUBLISHING, SECRET, SUBSCRIBING, USERS, Fault, Scene
-from faults.kit import Mode, Tally, quick_subscribers, stored
+from faults.kit import Mode, Tally, stored
 from faults.proxy import Proxy, proxy_to
 from histories import STREAM, History, Readings
 from mainflux_events import (

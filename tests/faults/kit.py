@@ -7,18 +7,17 @@ import contextlib
 import itertools
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from unittest.mock import patch
 
 from redis.asyncio import Redis
 
 import consuming
 from histories import STREAM, History, Readings, missing, stored_entries
-from mainflux_events import Backoff, Hooks, Publisher, Subscriber
+from mainflux_events import Hooks, Publisher, Subscriber
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import in_background, wait_until
 
 # How publishers append, and which ways the tests go.
 Mode = Literal["default", "idempotent"]
@@ -61,17 +60,6 @@ class Tally:
         return self
 
 
-@contextlib.contextmanager
-def quick_subscribers(*, patience: float = 5.0) -> Iterator[None]:
-    """Subscribers that are quick to try again, as it can be said of publishers by their settings."""
-    with (
-        patch("mainflux_events.service.BACKOFF", Backoff(initial=0.01, maximum=0.1)),
-        patch("mainflux_events.service.PATIENCE", patience),
-        patch("mainflux_events.reader.BLOCK_MS", 50),
-    ):
-        yield
-
-
 async def stored(server: RedisServer) -> dict[str, str]:
     """What is in the stream, in its order: the things, by the IDs of the entries."""
     async with Redis.from_url(server.url) as client:
@@ -87,12 +75,8 @@ async def publishing(history: History, publisher: Publisher) -> AsyncIterator[No
             history.publish(publisher, 50)
             await asyncio.sleep(0.001)
 
-    task = asyncio.create_task(loop())
-    try:
+    async with in_background(loop()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def more(count: Callable[[], int], by: int = 1) -> None:
@@ -123,11 +107,6 @@ def subscriber(at: RedisServer | str, *hooks: Hooks, name: str = "audit", **sett
     """One that reads from the beginning."""
     url = at if isinstance(at, str) else at.url
     return Subscriber(url, STREAM, name, hooks=hooks, **({"start": "earliest"} | settings))
-
-
-def things(count: int) -> list[str]:
-    """So many IDs."""
-    return [f"t{number}" for number in range(1, count + 1)]
 
 
 async def append(client: Redis, *ids: str) -> list[str]:

@@ -12,8 +12,8 @@ from unittest.mock import patch
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder
-from faults.kit import LATE, append, consumed, cursor, more, stored, subscriber, things
+from consuming import Recorder, things
+from faults.kit import LATE, append, consumed, cursor, more, stored, subscriber
 from faults.proxy import Proxy, proxy_to
 from histories import History, Readings
 from mainflux_events import Publisher, PublisherClosed

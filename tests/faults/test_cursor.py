@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder
-from faults.kit import append, cursor, subscriber, things
+from consuming import Recorder, things
+from faults.kit import append, cursor, subscriber
 from histories import STREAM
 from mainflux_events import CursorCorrupt
 from mainflux_events.cursor import padded

@@ -15,16 +15,12 @@ import pytest
 from redis.asyncio import Redis
 
 import workers
-from consuming import STREAM, Recorder, append, take, thing
+from consuming import STREAM, Recorder, append, take, thing, things
 from faults.proxy import Direction, Proxy
 from grouped import GROUP, member, pending, read_as
 from mainflux_events import Event, GroupSubscriber
 from mainflux_events.testing import RedisServer
 from support import wait_until
-
-
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
 
 
 async def nothing_is_pending(client: Redis) -> bool:
@@ -68,7 +64,7 @@ async def test_cut_at_any_byte(direction: Direction, proxy: Proxy, client: Redis
     # Of a read's answer and of an acknowledgement, in steps that meet every part of either.
     for number, after in enumerate(itertools.chain(range(0, 400, 7), range(400, 3000, 97))):
         proxy.cut(direction, after)
-        await append(client, *things(20, begin=1 + 20 * number))
+        await append(client, *things(20, first=1 + 20 * number))
         await wait_until(lambda number=number: len(handled) >= 20 * (number + 1))
     await wait_until(lambda: nothing_is_pending(client))
     assert Counter(handled) == Counter(things(len(handled)))
@@ -125,7 +121,7 @@ async def test_stream_deleted_or_everything_flushed_the_group_is_made_again(
         if not handling:
             await subscriber.commit(last)
         await direct.execute_command(*how.split())
-        await append(direct, *things(3, begin=4))
+        await append(direct, *things(3, first=4))
         taken += [thing(await anext(events)) for _ in range(3)]
         assert taken == things(6)
     [reset] = seen.of("reset")

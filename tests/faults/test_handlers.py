@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder, take, thing
-from faults.kit import append, cursor, subscriber, things, until_stored
+from consuming import Recorder, take, thing, things
+from faults.kit import append, cursor, subscriber, until_stored
 from histories import STREAM
 from mainflux_events import Event, HandlerFailed, Retry, ThingRemoved
 from mainflux_events.testing import RedisServer, redis_server

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
-from consuming import Recorder, thing
+from consuming import Recorder, quick_subscribers, thing, things
 from faults.kit import (
     all_read,
     append,
@@ -19,10 +19,8 @@ from faults.kit import (
     more,
     more_acknowledged,
     publishing,
-    quick_subscribers,
     stored,
     subscriber,
-    things,
     turns,
     until_stored,
 )

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder, take, thing
-from faults.kit import append, cursor, more, stored, subscriber, things, until_stored
+from consuming import Recorder, take, thing, things
+from faults.kit import append, cursor, more, stored, subscriber, until_stored
 from histories import STREAM, History
 from mainflux_events import (
     AccessRefused,

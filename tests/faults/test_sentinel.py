@@ -19,7 +19,7 @@ from faults.kit import more_acknowledged
 from histories import STREAM, History, stored_entries
 from mainflux_events import Event, GroupSubscriber, Publisher, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
-from support import PATIENCE, wait_until
+from support import PATIENCE, in_background, wait_until
 
 NAME = "events"
 REPLICATED = 300
@@ -140,12 +140,8 @@ async def load(publishers: list[Publisher], histories: list[History]) -> AsyncIt
                 history.publish(publisher, 5)
             await asyncio.sleep(0.002)
 
-    task = asyncio.create_task(loop())
-    try:
+    async with in_background(loop()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def flushed(publishers: list[Publisher]) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder, take
+from consuming import Recorder, quick_subscribers, take
 from faults.kit import (
     all_read,
     append,
@@ -16,7 +16,6 @@ from faults.kit import (
     more,
     more_acknowledged,
     publishing,
-    quick_subscribers,
     stored,
     subscriber,
     turns,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder, read_again, thing
-from faults.kit import append, cursor, subscriber, things
+from consuming import Recorder, read_again, thing, things
+from faults.kit import append, cursor, subscriber
 from histories import STREAM
 from mainflux_events import StreamGap, StreamReset, Subscriber
 from mainflux_events.hooks import GapDetails, ResetDetails

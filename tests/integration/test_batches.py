@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, read_again, stored, take, thing
+from consuming import STREAM, Recorder, append, read_again, running, stored, take, thing, things
 from mainflux_events import Event, HandlerFailed, Retry, Subscriber, SubscriberStats
 from mainflux_events.testing import RedisServer
 from mainflux_events.workers import WINDOW
@@ -19,28 +17,6 @@ from support import PATIENCE, wait_until
 
 FOR_EVER = 1000.0  # seconds
 AT_ONCE = Retry(attempts=2, initial=0)
-
-
-@pytest.fixture
-async def subscriber(server: RedisServer) -> AsyncIterator[Subscriber]:
-    """A started subscriber of the name "audit" at the end of an empty stream."""
-    async with Subscriber(server.url, STREAM, "audit") as subscriber:
-        yield subscriber
-
-
-def things(count: int, first: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(first, first + count)]
-
-
-@asynccontextmanager
-async def running(subscriber: Subscriber, handler: Any, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """`subscriber.run`, cancelled in the end."""
-    task: asyncio.Task[None] = asyncio.create_task(subscriber.run(handler, **options))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 class Batches:

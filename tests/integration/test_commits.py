@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, stored, take, thing
+from consuming import STREAM, Recorder, append, stored, take, thing, things
 from mainflux_events import Backoff, Commit, Event, Subscriber
 from mainflux_events.commits import ANSWER_EVERY
 from mainflux_events.cursor import padded
@@ -34,10 +34,6 @@ def until_stored(client: Redis, id: str) -> Any:
         return await stored(client, "audit") == id
 
     return wait_until(check, what=f"the cursor is {id}")
-
-
-def things(count: int) -> list[str]:
-    return [f"t{number}" for number in range(1, count + 1)]
 
 
 async def commits(client: Redis) -> int:

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, stored, take, thing
+from consuming import STREAM, Recorder, append, running, stored, take, thing, things
 from mainflux_events import (
     Action,
     Commit,
@@ -46,33 +45,11 @@ class Noted(Action, tag="test.concurrency.noted"):
     text: str
 
 
-@pytest.fixture
-async def subscriber(server: RedisServer) -> AsyncIterator[Subscriber]:
-    """A started subscriber of the name "audit" at the end of an empty stream."""
-    async with Subscriber(server.url, STREAM, "audit") as subscriber:
-        yield subscriber
-
-
-def things(count: int, first: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(first, first + count)]
-
-
 def until_stored(client: Redis, id: str, stream: str = STREAM) -> Awaitable[None]:
     async def check() -> bool:
         return await stored(client, "audit", stream) == id
 
     return wait_until(check, what=f"the cursor is {id}")
-
-
-@asynccontextmanager
-async def running(subscriber: Subscriber, handler: Any, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """`subscriber.run`, cancelled in the end."""
-    task: asyncio.Task[None] = asyncio.create_task(subscriber.run(handler, **options))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def handlers() -> list[str]:

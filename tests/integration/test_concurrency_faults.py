@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import redis
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, stored, thing
+from consuming import STREAM, Recorder, append, running, span, stored, thing
 from grouped import GROUP, member, pending, read_as
-from mainflux_events import Backoff, Event, LeaseLost, Retry, StreamGap, Subscriber
+from mainflux_events import Event, LeaseLost, Retry, StreamGap, Subscriber
 from mainflux_events.testing import RedisServer
 from support import PATIENCE, wait_until
 
@@ -23,31 +21,14 @@ TTL = 0.5
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.tenure.RENEW_EVERY", 0.05)
     monkeypatch.setattr("mainflux_events.tenure.ASK_EVERY", 0.02)
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
 
 
 def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> Subscriber:
     return Subscriber(server.url, STREAM, "audit", hooks=hooks, **({"start": "earliest"} | settings))
-
-
-def things(first: int, last: int) -> list[str]:
-    return [f"t{number}" for number in range(first, last + 1)]
-
-
-@asynccontextmanager
-async def running(subscriber: Any, handler: Any, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """`subscriber.run`, cancelled in the end."""
-    task: asyncio.Task[None] = asyncio.create_task(subscriber.run(handler, **options))
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 class Held:
@@ -94,13 +75,13 @@ async def test_a_gap_is_told_when_all_before_it_is_handled_and_before_anything_b
     server: RedisServer, client: Redis
 ) -> None:
     seen, handler = Recorder(), Held("t2")
-    await append(client, *things(1, 3))
+    await append(client, *span(1, 3))
     async with subscriber(server, seen) as consumer:
         async with running(consumer, handler, concurrency=4):
             await wait_until(lambda: handler.returned == ["t1", "t3"])
-            last = await append_and_keep_the_last(client, *things(4, 9))
+            last = await append_and_keep_the_last(client, *span(4, 9))
             await wait_until(lambda: consumer._intake.at_notice)
-            assert (seen.of("gap"), handler.begun) == ([], things(1, 3))
+            assert (seen.of("gap"), handler.begun) == ([], span(1, 3))
             handler.let_go()
             await wait_until(lambda: handler.returned == ["t1", "t3", "t2", "t9"])
         assert consumer.stats.gaps == 1
@@ -114,26 +95,26 @@ async def test_a_gap_that_is_raised_is_raised_when_all_before_it_is_handled_and_
     server: RedisServer, client: Redis
 ) -> None:
     handler = Held("t2")
-    ids = await append(client, *things(1, 3))
+    ids = await append(client, *span(1, 3))
     async with subscriber(server, on_gap="raise") as consumer:
         async with running(consumer, handler, concurrency=4) as task:
             await wait_until(lambda: handler.returned == ["t1", "t3"])
-            last = await append_and_keep_the_last(client, *things(4, 9))
+            last = await append_and_keep_the_last(client, *span(4, 9))
             await wait_until(lambda: consumer._intake.at_notice)
             assert not task.done()
             handler.let_go()
             await asyncio.wait([task])
             assert isinstance(task.exception(), StreamGap)
-            assert handler.begun == things(1, 3)
+            assert handler.begun == span(1, 3)
         await wait_until(lambda: cursor_is(client, ids[-1]))
         async with running(consumer, handler, concurrency=4):
             await wait_until(lambda: cursor_is(client, last))
-    assert handler.begun == [*things(1, 3), "t9"]
+    assert handler.begun == [*span(1, 3), "t9"]
 
 
 async def test_a_batch_need_not_fill_before_a_gap_is_told(server: RedisServer, client: Redis) -> None:
     seen, batches = Recorder(), list[list[str]]()
-    await append(client, *things(1, 3))
+    await append(client, *span(1, 3))
     async with (
         subscriber(server, seen) as consumer,
         running(
@@ -141,8 +122,8 @@ async def test_a_batch_need_not_fill_before_a_gap_is_told(server: RedisServer, c
         ),
     ):
         await wait_until(lambda: consumer._workers is not None and consumer._workers._window.available == 3)
-        await append_and_keep_the_last(client, *things(4, 9))
-        await wait_until(lambda: batches == [things(1, 3), ["t9"]])
+        await append_and_keep_the_last(client, *span(4, 9))
+        await wait_until(lambda: batches == [span(1, 3), ["t9"]])
     assert len(seen.of("gap")) == 1
 
 
@@ -164,20 +145,20 @@ def it_loses_its_turn(server: RedisServer, cursor: str) -> None:
 async def test_after_its_lease_is_lost_nothing_more_is_begun_nor_stored(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 40))
-    seen, handler = Recorder(), Held(*things(1, 4))
+    ids = await append(client, *span(1, 40))
+    seen, handler = Recorder(), Held(*span(1, 4))
     async with (
         subscriber(server, seen, exclusive=True) as consumer,
         running(consumer, handler, concurrency=4) as task,
     ):
-        await wait_until(lambda: handler.begun == things(1, 4))
+        await wait_until(lambda: handler.begun == span(1, 4))
         it_loses_its_turn(server, ids[0])
         await wait_until(lambda: seen.of("lease_lost"))
         handler.let_go()
         await asyncio.wait([task], timeout=PATIENCE)
         assert isinstance(task.exception(), LeaseLost)
-        assert handler.begun == things(1, 4)
-        assert handler.returned == things(1, 4), "they are not interrupted"
+        assert handler.begun == span(1, 4)
+        assert handler.returned == span(1, 4), "they are not interrupted"
         assert consumer.stats.handled == 0
     assert await stored(client, "audit") == ids[0]
 
@@ -185,7 +166,7 @@ async def test_after_its_lease_is_lost_nothing_more_is_begun_nor_stored(
 async def test_no_further_attempt_is_made_of_what_was_in_hand_when_the_turn_was_lost(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 6))
+    ids = await append(client, *span(1, 6))
     seen, handler = Recorder(), Held("t1", "t2", failing=("t1",))
     async with (
         subscriber(server, seen, exclusive="standby", dead_letter="dead") as consumer,
@@ -203,7 +184,7 @@ async def test_no_further_attempt_is_made_of_what_was_in_hand_when_the_turn_was_
 
 
 async def test_nor_one_by_one(server: RedisServer, client: Redis) -> None:
-    ids = await append(client, *things(1, 6))
+    ids = await append(client, *span(1, 6))
     seen, handler = Recorder(), Held("t1", failing=("t1",))
     async with (
         subscriber(server, seen, exclusive="standby", dead_letter="dead") as consumer,
@@ -232,12 +213,12 @@ async def test_a_new_turn_begins_when_what_was_in_hand_in_the_old_one_has_ended(
         it_loses_its_turn(server, first)
         await wait_until(lambda: seen.of("lease_lost"))
         await client.delete(LEASE)
-        last = (await append(client, *things(3, 6)))[-1]
+        last = (await append(client, *span(3, 6)))[-1]
         await wait_until(lambda: consumer.active and consumer._intake._parts)
         assert handler.begun == ["t1", "t2"], "or t2 would be handled twice at once"
         handler.let_go()
         await wait_until(lambda: cursor_is(client, last))
-    assert handler.begun == ["t1", "t2", *things(2, 6)]
+    assert handler.begun == ["t1", "t2", *span(2, 6)]
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -253,7 +234,7 @@ async def group(client: Redis) -> None:
 async def test_of_what_was_taken_over_only_what_is_at_work_counts_as_delivered_again(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 12))
+    await append(client, *span(1, 12))
     ids = await read_as(client, "dead", 12)
     handler = Held("t1", "t2")
     async with member(server, claim_after=0.3) as consumer, running(consumer, handler, concurrency=2):
@@ -274,7 +255,7 @@ def window_holds(consumer: Any, events: int) -> bool:
 async def test_what_two_consumers_died_with_is_handled_beside_others_but_not_beside_each_other(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 4))
+    await append(client, *span(1, 4))
     ids = await read_as(client, "dead", 4)
     await server.command("XCLAIM", STREAM, GROUP, "dead", "0", *ids[:3], "RETRYCOUNT", "2", "JUSTID")
     handler = Held("t1", "t5")
@@ -282,7 +263,7 @@ async def test_what_two_consumers_died_with_is_handled_beside_others_but_not_bes
 
     async def handle(event: Event) -> None:
         nonlocal most, at_work
-        suspect = thing(event) in things(1, 3)
+        suspect = thing(event) in span(1, 3)
         at_work += suspect
         most = max(most, at_work)
         await handler(event)

@@ -8,18 +8,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.backoff import NoBackoff
-from redis.retry import Retry as RedisRetry
 
 from clusters import cluster
-from consuming import STREAM, Recorder, append, stored, take, thing
+from consuming import STREAM, Recorder, append, stored, take, thing, things
 from faults.proxy import Direction, proxy_to
 from mainflux_events import (
     AccessRefused,
@@ -39,7 +36,7 @@ from mainflux_events import (
 )
 from mainflux_events.deadletters import MOST_WORDS, opened
 from mainflux_events.testing import RedisServer, redis_server
-from support import PATIENCE, wait_until
+from support import PATIENCE, direct_to, wait_until
 
 DEAD = "dead"
 KEY = "mainflux:cursor:audit:things"
@@ -54,22 +51,7 @@ class Counted(Action, tag="test.deadletters.counted"):
 UNREADABLE = {"operation": "test.deadletters.counted", "count": "many"}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
-
-
-def direct_to(server: RedisServer) -> Redis:
-    """redis-py's client, which makes a new connection where that is needed."""
-    return Redis.from_url(server.url, retry=RedisRetry(NoBackoff(), 1))
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    """A client of the test's own server."""
-    async with direct_to(fresh_server) as client:
-        yield client
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def subscriber(
@@ -78,10 +60,6 @@ def subscriber(
     settings = {"start": "earliest", "dead_letter": DeadLetters(DEAD, limit=None)} | settings
     url = server if isinstance(server, str) else server.url
     return Subscriber(url, settings.pop("stream", STREAM), name, hooks=hooks, **settings)
-
-
-def things(count: int) -> list[str]:
-    return [f"t{number}" for number in range(1, count + 1)]
 
 
 def fails(event: Event) -> None:

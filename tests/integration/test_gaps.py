@@ -17,10 +17,9 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from clusters import cluster
-from consuming import STREAM, Recorder, append, calls, read_again, stored, take, thing
+from consuming import STREAM, Recorder, append, calls, read_again, span, stored, take, take_all, thing
 from mainflux_events import (
     AccessRefused,
-    Backoff,
     Commit,
     ConfigError,
     StreamGap,
@@ -35,10 +34,7 @@ from support import wait_until
 KEY = "mainflux:cursor:audit:things"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def subscriber(server: RedisServer, **settings: Any) -> Subscriber:
@@ -48,10 +44,6 @@ def subscriber(server: RedisServer, **settings: Any) -> Subscriber:
 def counts(server: RedisServer) -> bool:
     """Whether the server tells how many entries were ever added."""
     return server.version >= (7,)
-
-
-def things(first: int, last: int) -> list[str]:
-    return [f"t{number}" for number in range(first, last + 1)]
 
 
 async def keep(client: Redis, entries: int) -> None:
@@ -66,17 +58,6 @@ async def append_and_keep(client: Redis, entries: int, *ids: str, transaction: b
         pipeline.xtrim(STREAM, maxlen=entries, approximate=False)
         *added, _ = await pipeline.execute()
     return [id.decode() for id in added]
-
-
-async def handled(client: Redis, subscriber: Subscriber, count: int) -> list[str]:
-    """Take so many events, and commit the last of them too."""
-    taken: list[str] = []
-    async for event in subscriber:
-        taken.append(thing(event))
-        if len(taken) == count:
-            await subscriber.commit(event)
-            break
-    return taken
 
 
 class Listener(Recorder):
@@ -131,7 +112,7 @@ class Consuming:
 async def test_what_was_trimmed_while_it_fell_behind_is_told_before_the_first_event_behind_it(
     server: RedisServer, client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = await append(client, *things(1, 200))
+    ids = await append(client, *span(1, 200))
     seen = Listener()
     async with subscriber(server, hooks=seen) as consumer:
         seen.told.append(thing(await anext(consumer)))
@@ -143,7 +124,7 @@ async def test_what_was_trimmed_while_it_fell_behind_is_told_before_the_first_ev
     assert (last, first) == (f"t{at}", "t181")
     missed = 180 - at if counts(server) else None
     assert seen.told[at] == GapDetails(STREAM, ids[at - 1], ids[180], missed, counts(server))
-    assert seen.events == things(1, at) + things(181, 200)
+    assert seen.events == span(1, at) + span(181, 200)
     assert (consumer.stats.gaps, consumer.stats.missed) == (1, missed or 0)
     [line] = [record for record in caplog.records if record.getMessage().startswith("stream_gap")]
     assert line.levelno == logging.WARNING
@@ -157,7 +138,7 @@ async def test_what_was_trimmed_while_it_waited_is_told(
         [before, *_] = await append(client, "t1")
         await wait_until(lambda: listener.events == ["t1"])
         await read_again(server)
-        [*_, next, _] = await append_and_keep(client, 2, *things(2, 9))
+        [*_, next, _] = await append_and_keep(client, 2, *span(2, 9))
         await wait_until(lambda: listener.events == ["t1", "t8", "t9"])
     missed = 6 if counts(server) else None
     assert listener.told[1] == GapDetails(STREAM, before, next, missed, counts(server))
@@ -170,7 +151,7 @@ async def test_what_came_and_went_while_it_waited_is_told_with_the_next_event(
     async with Consuming(subscriber(server, hooks=listener), listener):
         await append(client, "t1")
         await wait_until(lambda: listener.events == ["t1"])
-        await append_and_keep(client, 0, *things(2, 4))
+        await append_and_keep(client, 0, *span(2, 4))
         await read_again(server)
         assert listener.told == ["t1"]
         await append(client, "t5")
@@ -186,7 +167,7 @@ async def test_what_was_trimmed_while_it_reconnected_is_counted(
         await append(client, "t1")
         await wait_until(lambda: listener.events == ["t1"])
         await client.client_kill_filter(_type="normal", skipme=True)
-        await append_and_keep(client, 1, *things(2, 5))
+        await append_and_keep(client, 1, *span(2, 5))
         await wait_until(lambda: listener.events == ["t1", "t5"])
     assert listener.told[1].missed == (3 if counts(server) else None)
     assert listener.of("reconnected")
@@ -195,12 +176,12 @@ async def test_what_was_trimmed_while_it_reconnected_is_counted(
 async def test_what_was_trimmed_while_nobody_read_is_told_at_the_start(
     server: RedisServer, client: Redis, listener: Listener
 ) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     async with subscriber(server) as consumer:
-        assert await handled(client, consumer, 4) == things(1, 4)
+        assert await take_all(consumer, 4) == span(1, 4)
     await keep(client, 3)
     async with Consuming(subscriber(server, hooks=listener), listener) as consumer:
-        await wait_until(lambda: listener.events == things(8, 10))
+        await wait_until(lambda: listener.events == span(8, 10))
     # Three are missing. This process only knows that seven are gone, the four among them that were handled.
     missed = 7 if counts(server) else None
     assert listener.told[0] == GapDetails(STREAM, ids[3], ids[7], missed, False)
@@ -215,7 +196,7 @@ async def test_a_gap_of_one_stream_is_told_of_that_one(
         await append(client, "t1")
         await append(client, "o1", stream="others")
         await wait_until(lambda: sorted(listener.events) == ["o1", "t1"])
-        await append_and_keep(client, 1, *things(2, 5))
+        await append_and_keep(client, 1, *span(2, 5))
         await append(client, "o2", stream="others")
         await wait_until(lambda: sorted(listener.events) == ["o1", "o2", "t1", "t5"])
     [gap] = listener.of("gap")
@@ -259,7 +240,7 @@ async def test_an_entry_that_was_trimmed_when_it_was_handled_is_not_missing(
             await wait_until(lambda number=number: len(listener.events) == number)
             await read_again(server)
             await keep(client, 0)
-    assert listener.events == things(1, 4)
+    assert listener.events == span(1, 4)
     if counts(server):
         assert listener.of("gap") == []
     else:
@@ -270,9 +251,9 @@ async def test_an_entry_that_was_trimmed_when_it_was_handled_is_not_missing(
 async def test_a_stored_cursor_at_the_end_of_a_stream_that_was_trimmed_misses_nothing(
     server: RedisServer, client: Redis, listener: Listener
 ) -> None:
-    await append(client, *things(1, 4))
+    await append(client, *span(1, 4))
     async with subscriber(server) as consumer:
-        await handled(client, consumer, 4)
+        await take_all(consumer, 4)
     await keep(client, 0)
     async with Consuming(subscriber(server, hooks=listener), listener):
         await read_again(server)
@@ -315,7 +296,7 @@ async def test_what_is_known_of_one_stream_is_kept_while_another_is_refused(
     monkeypatch.setattr("mainflux_events.service.PATIENCE", 0.2)
     rights = "default on nopass ~things ~others ~mainflux:cursor:audit:things +@all"
     async with redis_server(config={"user": rights}) as server, Redis.from_url(server.url) as client:
-        await append(client, *things(1, 9))
+        await append(client, *span(1, 9))
         await keep(client, 3)
         both = Subscriber(server.url, [STREAM, "others"], "audit", start="1-0", hooks=listener)
         server.hang()
@@ -323,7 +304,7 @@ async def test_what_is_known_of_one_stream_is_kept_while_another_is_refused(
             server.resume()
             await wait_until(lambda: any("GET on" in each.reason for each in listener.of("retrying")))
             await client.execute_command("ACL", "SETUSER", "default", "allkeys")
-            await wait_until(lambda: listener.events == things(7, 9))
+            await wait_until(lambda: listener.events == span(7, 9))
     assert listener.of("gap") == []
 
 
@@ -348,7 +329,7 @@ async def test_who_deletes_what_was_handled_misses_nothing(
             [id] = await append(client, f"t{number}")
             await wait_until(lambda number=number: len(listener.events) == number)
             await client.xdel(STREAM, id)
-    assert listener.events == things(1, 4)
+    assert listener.events == span(1, 4)
     # Without counts, the entry before being gone is all that is known, so that a gap is possible.
     assert [gap.missed for gap in listener.of("gap")] == ([] if counts(server) else [None] * 3)
 
@@ -379,13 +360,13 @@ async def test_a_stream_that_is_deleted_and_there_again_is_told_before_its_first
     server: RedisServer, client: Redis, listener: Listener
 ) -> None:
     async with Consuming(subscriber(server, hooks=listener), listener):
-        ids = await append(client, *things(1, 3))
-        await wait_until(lambda: listener.events == things(1, 3))
+        ids = await append(client, *span(1, 3))
+        await wait_until(lambda: listener.events == span(1, 3))
         async with client.pipeline(transaction=True) as pipeline:
             pipeline.delete(STREAM)
             pipeline.xadd(STREAM, {"operation": "thing.remove", "id": "n1"})
             [_, new] = await pipeline.execute()
-        await wait_until(lambda: listener.events == [*things(1, 3), "n1"])
+        await wait_until(lambda: listener.events == [*span(1, 3), "n1"])
     if counts(server):
         assert listener.told[3] == ResetDetails(STREAM, ids[2], new.decode(), "0-0")
     else:
@@ -409,13 +390,13 @@ async def test_a_server_that_was_killed_without_persistence_is_told_and_all_that
 ) -> None:
     async with Consuming(subscriber(fresh_server, hooks=listener), listener):
         async with Redis.from_url(fresh_server.url) as client:
-            await append(client, *things(1, 3))
-            await wait_until(lambda: listener.events == things(1, 3))
+            await append(client, *span(1, 3))
+            await wait_until(lambda: listener.events == span(1, 3))
         await fresh_server.kill()
         await fresh_server.restart()
         async with Redis.from_url(fresh_server.url) as client:
             await append(client, "n1")
-            await wait_until(lambda: listener.events == [*things(1, 3), "n1"])
+            await wait_until(lambda: listener.events == [*span(1, 3), "n1"])
     told = [type(each) for each in listener.told if not isinstance(each, str)]
     assert told == [ResetDetails] or (told == [GapDetails] and not counts(fresh_server))
 
@@ -424,14 +405,14 @@ async def test_a_database_that_was_flushed_is_told_and_the_cursor_is_stored_agai
     fresh_server: RedisServer, listener: Listener
 ) -> None:
     async with Redis.from_url(fresh_server.url) as client:
-        await append(client, *things(1, 3))
+        await append(client, *span(1, 3))
         async with Consuming(subscriber(fresh_server, hooks=listener), listener):
-            await wait_until(lambda: listener.events == things(1, 3))
+            await wait_until(lambda: listener.events == span(1, 3))
             await client.flushall()
             await wait_until(lambda: listener.of("reset"))
             await wait_until(lambda: _cursor_is(client, "0-0"))
             await append(client, "n1")
-            await wait_until(lambda: listener.events == [*things(1, 3), "n1"])
+            await wait_until(lambda: listener.events == [*span(1, 3), "n1"])
         assert listener.of("lease_lost") == []
 
 
@@ -455,7 +436,7 @@ async def test_in_a_stream_that_was_restored_nothing_comes_again_that_was_read_a
         await wait_until(lambda: listener.of("reset"))
         assert listener.told[5:] == [ResetDetails(STREAM, id, kept, kept)]
         await client.xadd(STREAM, {"operation": "thing.remove", "id": "n1"}, id=between)
-        await wait_until(lambda: listener.events == [*things(1, 5), "n1"])
+        await wait_until(lambda: listener.events == [*span(1, 5), "n1"])
     assert await stored(client, "audit") == between
 
 
@@ -465,13 +446,13 @@ async def test_a_stream_with_the_same_ids_and_other_entries_is_another_one(
     async with Consuming(subscriber(server, hooks=listener), listener):
         for number in (1, 2, 3):
             await client.xadd(STREAM, {"operation": "thing.remove", "id": f"t{number}"}, id=f"{number}-0")
-        await wait_until(lambda: listener.events == things(1, 3))
+        await wait_until(lambda: listener.events == span(1, 3))
         async with client.pipeline(transaction=True) as pipeline:
             pipeline.delete(STREAM)
             for number in (1, 2):
                 pipeline.xadd(STREAM, {"operation": "thing.remove", "id": f"n{number}"}, id=f"{number}-0")
             await pipeline.execute()
-        await wait_until(lambda: listener.events == [*things(1, 3), "n1", "n2"])
+        await wait_until(lambda: listener.events == [*span(1, 3), "n1", "n2"])
     assert listener.told[3] == ResetDetails(STREAM, "3-0", "2-0", "0-0")
 
 
@@ -499,7 +480,7 @@ async def test_a_stream_that_was_replaced_while_it_fell_behind_is_read_from_the_
         await consumer.aclose()
         await task
     reset = ResetDetails(STREAM, "10-0", "15-0", "0-0")
-    assert listener.told == [*things(1, 10), reset, *(f"n{number}" for number in range(1, 16))]
+    assert listener.told == [*span(1, 10), reset, *(f"n{number}" for number in range(1, 16))]
 
 
 # --- raised ---------------------------------------------------------------------------------------------------------
@@ -524,7 +505,7 @@ async def test_a_gap_that_is_raised_ends_the_loop_and_the_next_one_goes_on_behin
         first = asyncio.create_task(consume())
         await wait_until(lambda: taken == ["t1"])
         await read_again(server)
-        [*_, next, _] = await append_and_keep(client, 2, *things(2, 9))
+        [*_, next, _] = await append_and_keep(client, 2, *span(2, 9))
         with pytest.raises(StreamGap) as caught:
             await first
         error = caught.value
@@ -541,9 +522,9 @@ async def test_a_gap_that_is_raised_ends_the_loop_and_the_next_one_goes_on_behin
 async def test_a_gap_that_was_raised_is_told_again_after_a_restart(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 10))
+    await append(client, *span(1, 10))
     async with subscriber(server) as consumer:
-        await handled(client, consumer, 4)
+        await take_all(consumer, 4)
     await keep(client, 3)
     for _ in range(2):
         async with subscriber(server, on_gap="raise") as consumer:
@@ -560,7 +541,7 @@ async def test_a_reset_that_is_raised_moves_the_cursor_only_when_somebody_goes_o
 ) -> None:
     [id] = await append(client, "t1")
     async with subscriber(server, on_gap="raise") as consumer:
-        await handled(client, consumer, 1)
+        await take_all(consumer, 1)
         asking = asyncio.create_task(anext(consumer))
         await client.delete(STREAM)
         with pytest.raises(StreamReset) as caught:
@@ -624,7 +605,7 @@ class History:
             self.deleted.add(name)
 
     def _next(self, count: int) -> list[str]:
-        return things(len(self.ids) + 1, len(self.ids) + count)
+        return span(len(self.ids) + 1, len(self.ids) + count)
 
     def untold(self, told: list[Any]) -> list[str]:
         """The events before which something was trimmed away that was not told of until then.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from consuming import STREAM, Recorder, append, take, thing
+from consuming import STREAM, Recorder, append, running, take, thing, things
 from grouped import GROUP, consumers, member, pending, read_as
 from mainflux_events import (
     Commit,
@@ -23,7 +23,6 @@ from mainflux_events import (
     GroupSubscriber,
     Lag,
     NotStarted,
-    Pending,
     Retry,
     ThingRemoved,
     read_dead_letters,
@@ -35,10 +34,6 @@ from support import wait_until
 
 GIVEN_BACK = "given-back"
 SILENT = 100_000  # milliseconds: longer than anybody waits before taking something over
-
-
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
 
 
 @pytest.fixture
@@ -192,7 +187,7 @@ async def test_what_a_silent_consumer_has_is_taken_over_in_time(server: RedisSer
     async with member(server, claim_after=0.5) as subscriber:
         taken = await take(subscriber, 30)
         assert time.monotonic() - began > 0.5
-    assert taken == [*things(10, begin=21), *things(20)]
+    assert taken == [*things(10, first=21), *things(20)]
 
 
 @pytest.mark.usefixtures("group")
@@ -325,12 +320,10 @@ async def test_what_fails_for_good_is_dead_lettered_and_acknowledged(
             raise ZeroDivisionError
         handled.append(thing(event))
 
-    async with member(server, dead_letter="dead") as subscriber:
-        running = asyncio.create_task(subscriber.run(handle, retry=Retry(attempts=1)))
+    subscriber = member(server, dead_letter="dead")
+    async with subscriber, running(subscriber, handle, retry=Retry(attempts=1)):
         await wait_until(lambda: len(handled) == 2)
         await wait_until(lambda: _has_pending_exactly(client, 0))
-        running.cancel()
-        await asyncio.wait([running])
     assert [fields[b"id"] for _, fields in await client.xrange("dead")] == [b"t2"]
     assert (subscriber.stats.dead_lettered, subscriber.stats.given_up) == (1, 0)
 
@@ -348,11 +341,9 @@ async def test_what_somebody_else_has_acknowledged_meanwhile_is_not_dead_lettere
         await client.xack(STREAM, GROUP, id)
         raise ZeroDivisionError
 
-    async with member(server, dead_letter="dead") as subscriber:
-        running = asyncio.create_task(subscriber.run(handle, retry=Retry(attempts=1)))
+    subscriber = member(server, dead_letter="dead")
+    async with subscriber, running(subscriber, handle, retry=Retry(attempts=1)):
         await wait_until(lambda: subscriber.stats.given_up == 1)
-        running.cancel()
-        await asyncio.wait([running])
     assert await client.xlen("dead") == 0
 
 
@@ -401,12 +392,10 @@ async def test_what_was_given_back_goes_to_others_at_once(server: RedisServer, c
         await append(client, *things(4))
         first = await take(leaving, 1)
         handled: list[str] = []
-        running = asyncio.create_task(staying.run(lambda event: handled.append(thing(event))))
-        await leaving.aclose()
-        await wait_until(lambda: set(handled) | set(first) == set(things(4)))
-        await wait_until(lambda: set(handled) == set(things(4)))
-        running.cancel()
-        await asyncio.wait([running])
+        async with running(staying, lambda event: handled.append(thing(event))):
+            await leaving.aclose()
+            await wait_until(lambda: set(handled) | set(first) == set(things(4)))
+            await wait_until(lambda: set(handled) == set(things(4)))
 
 
 # --- consumers that are gone ----------------------------------------------------------------------------------------
@@ -441,10 +430,15 @@ async def test_a_consumer_with_pending_entries_is_never_removed(server: RedisSer
     await append(client, "t1")
     await read_as(client, "busy", 1)
     await client.execute_command("XGROUP", "CREATECONSUMER", STREAM, GROUP, "empty")
-    await asyncio.sleep(0.002)  # both are silent for longer than a millisecond
+    await wait_until(lambda: _all_are_idle(client))
     link = Link(server.url, 5.0)
     assert await link.ask(STREAM, 5.0, Member(STREAM, GROUP, "me").sweep(0)) == [b"empty"]
     assert await consumers(client) == {"busy"}
+
+
+async def _all_are_idle(client: Redis) -> bool:
+    """Whether all consumers are silent for a millisecond at least, as what is to be removed has to be."""
+    return all(consumer["idle"] > 0 for consumer in await client.xinfo_consumers(STREAM, GROUP))
 
 
 # --- how much one consumer has --------------------------------------------------------------------------------------
@@ -453,19 +447,16 @@ async def test_a_consumer_with_pending_entries_is_never_removed(server: RedisSer
 async def test_with_slow_handlers_little_is_read_ahead(server: RedisServer, client: Redis) -> None:
     await append(client, *things(300))
 
+    held: list[int] = []
+
     async def handle(event: Event) -> None:
         await asyncio.sleep(0.1)
+        held.append((await subscriber.pending())[STREAM][subscriber.consumer].entries)
 
-    most = 0
-    async with member(server) as subscriber:
-        running = asyncio.create_task(subscriber.run(handle))
-        while subscriber.stats.handled < 20:
-            held = (await subscriber.pending())[STREAM].get(subscriber.consumer, Pending(0, 0.0))
-            most = max(most, held.entries)
-            await asyncio.sleep(0.01)
-        running.cancel()
-        await asyncio.wait([running])
-    assert 2 <= most <= 20, "of a second's work, and of what one batch more may have"
+    subscriber = member(server)
+    async with subscriber, running(subscriber, handle):
+        await wait_until(lambda: len(held) == 20)
+    assert 2 <= max(held) <= 20, "of a second's work, and of what one batch more may have"
 
 
 async def test_with_quick_handlers_much_is_read_at_once(server: RedisServer, client: Redis) -> None:

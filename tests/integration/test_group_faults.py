@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import anyio
 import pytest
@@ -16,9 +15,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from clusters import cluster
-from consuming import STREAM, Recorder, append, take, thing
+from consuming import STREAM, Recorder, append, take, thing, things
 from grouped import GROUP, member, pending, read_as
-from mainflux_events import AccessRefused, Backoff, Event, EventsError, GroupSubscriber
+from mainflux_events import AccessRefused, Event, EventsError, GroupSubscriber
 from mainflux_events.testing import RedisServer, redis_server
 from support import PATIENCE, background_tasks, wait_until
 
@@ -26,21 +25,8 @@ CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
+def _quick(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.join.BLOCK_MS", 50)
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    """redis-py's client of the test's own server, which makes a new connection where that is needed."""
-    async with Redis.from_url(fresh_server.url, retry=Retry(NoBackoff(), 1)) as client:
-        yield client
-
-
-def things(count: int, begin: int = 1) -> list[str]:
-    return [f"t{number}" for number in range(begin, begin + count)]
 
 
 async def has_no_pending(client: Redis) -> bool:
@@ -203,7 +189,7 @@ async def test_acknowledgements_that_were_not_answered_are_sent_again(
         fresh_server.resume()
         taken += [thing(await anext(events)) for _ in range(2)]
         await subscriber.commit(await anext(events))
-        assert taken == things(3, begin=2)
+        assert taken == things(3, first=2)
         await wait_until(lambda: has_no_pending(direct))
 
 
@@ -327,7 +313,7 @@ async def test_a_group_that_is_destroyed_goes_on_behind_what_was_delivered(
         events = aiter(subscriber)
         taken = [thing(await anext(events)) for _ in range(3)]
         await direct.xgroup_destroy(STREAM, GROUP)
-        await append(direct, *things(2, begin=4))
+        await append(direct, *things(2, first=4))
         taken += [thing(await anext(events)) for _ in range(2)]
         assert taken == things(5)
     assert [(reset.after, reset.resume) for reset in seen.of("reset")] == [(ids[-1], ids[-1])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,11 +12,10 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from clusters import cluster
-from consuming import STREAM, Recorder, append, stored, take, thing
+from consuming import STREAM, Recorder, append, calls, span, stored, take, thing
 from mainflux_events import (
     AccessRefused,
     Action,
-    Backoff,
     Commit,
     ConfigError,
     CursorCorrupt,
@@ -37,28 +35,16 @@ TTL = 1.0
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.tenure.RENEW_EVERY", 0.1)
     monkeypatch.setattr("mainflux_events.tenure.ASK_EVERY", 0.05)
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(fresh_server.url) as client:
-        yield client
 
 
 def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> Subscriber:
     return Subscriber(
         server.url, STREAM, "audit", hooks=hooks, **({"start": "earliest", "exclusive": "standby"} | settings)
     )
-
-
-def things(first: int, last: int) -> list[str]:
-    return [f"t{number}" for number in range(first, last + 1)]
 
 
 def somebody_else_takes_it(server: RedisServer, cursor: str | None = None) -> None:
@@ -147,7 +133,7 @@ async def test_a_lease_without_end_is_not_waited_for(server: RedisServer, client
 async def test_one_that_stood_still_too_long_hands_out_nothing_more_and_raises(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 10))
+    await append(client, *span(1, 10))
     seen = Recorder()
     async with subscriber(server, seen, exclusive=True) as consumer:
         events = aiter(consumer)
@@ -167,7 +153,7 @@ async def test_one_that_stood_still_too_long_hands_out_nothing_more_and_raises(
 async def test_run_raises_it_too_and_leaves_the_other_ones_lease_alone(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 3))
+    await append(client, *span(1, 3))
 
     def handle(event: Event) -> None:
         if thing(event) == "t2":
@@ -223,50 +209,51 @@ async def test_when_the_first_one_closes_the_next_goes_on_behind_it_and_the_thir
 ) -> None:
     async with subscriber(server) as first, subscriber(server) as second, subscriber(server) as third:
         collectors = [Collector(each) for each in (first, second, third)]
-        await append(client, *things(1, 3))
-        await collectors[0].has(*things(1, 3))
+        await append(client, *span(1, 3))
+        await collectors[0].has(*span(1, 3))
         await first.aclose()
-        await append(client, *things(4, 6))
-        await wait_until(lambda: things(4, 6) in (collectors[1].handled, collectors[2].handled))
+        await append(client, *span(4, 6))
+        await wait_until(lambda: span(4, 6) in (collectors[1].handled, collectors[2].handled))
         assert [first.active, second.active, third.active].count(True) <= 1
         next_one = 1 if collectors[1].handled else 2
         await (second, third)[next_one - 1].aclose()
-        await append(client, *things(7, 9))
-        await collectors[3 - next_one].has(*things(7, 9))
-        assert collectors[next_one].handled == things(4, 6)
+        await append(client, *span(7, 9))
+        await collectors[3 - next_one].has(*span(7, 9))
+        assert collectors[next_one].handled == span(4, 6)
 
 
 async def test_what_the_first_one_had_in_hand_when_it_closed_comes_to_the_next(
     server: RedisServer, client: Redis
 ) -> None:
-    await append(client, *things(1, 3))
+    await append(client, *span(1, 3))
     async with subscriber(server) as second_but_first, subscriber(server) as second:
-        assert await take(second_but_first, 2) == things(1, 2)
+        assert await take(second_but_first, 2) == span(1, 2)
         await second_but_first.aclose()
-        assert await take(second, 2) == things(2, 3)
+        assert await take(second, 2) == span(2, 3)
 
 
 async def test_one_that_waits_asks_only_now_and_then(server: RedisServer, client: Redis) -> None:
-    async with subscriber(server):
-        async with subscriber(server) as second:
-            asking = asyncio.ensure_future(anext(second))
-            before = (await client.info("stats"))["total_commands_processed"]
-            await asyncio.sleep(0.5)
-            after = (await client.info("stats"))["total_commands_processed"]
-            asking.cancel()
-            await asyncio.wait([asking])
-        # The one asks 10 times, the other renews 5 times and reads 10 times; each script runs two commands more.
-        assert after - before < 100
+    async with subscriber(server), subscriber(server) as second:
+        asking = asyncio.ensure_future(anext(second))
+        began, before = time.monotonic(), await calls(server, "eval")
+        await wait_until(lambda: _calls_are(server, "eval", before + 15))
+        assert time.monotonic() - began > 0.3, "the one asks 20 times a second, the other renews 10 times"
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def _calls_are(server: RedisServer, command: str, many: int) -> bool:
+    return await calls(server, command) >= many
 
 
 async def test_a_standby_that_lost_its_turn_waits_and_goes_on_behind_the_other_one(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     seen = Recorder()
     async with subscriber(server, seen) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(3)] == things(1, 3)
+        assert [thing(await anext(events)) for _ in range(3)] == span(1, 3)
         stand_still()
         somebody_else_takes_it(server, ids[6])
         asking = asyncio.ensure_future(anext(events))
@@ -276,7 +263,7 @@ async def test_a_standby_that_lost_its_turn_waits_and_goes_on_behind_the_other_o
         await client.delete(LEASE)
         assert thing(await asking) == "t8"
         assert consumer.active
-        assert [thing(await anext(events)) for _ in range(2)] == things(9, 10)
+        assert [thing(await anext(events)) for _ in range(2)] == span(9, 10)
         await wait_until(lambda: _cursor_is(client, ids[8]))
     [details] = seen.of("lease_lost")
     assert (details.found, details.stopped) == (ids[6], True)
@@ -285,10 +272,10 @@ async def test_a_standby_that_lost_its_turn_waits_and_goes_on_behind_the_other_o
 async def test_an_event_that_was_in_hand_when_the_turn_was_lost_does_not_come_to_the_next_loop(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 5))
+    ids = await append(client, *span(1, 5))
     seen = Recorder()
     async with subscriber(server, seen) as consumer:
-        assert await take(consumer, 2) == things(1, 2)
+        assert await take(consumer, 2) == span(1, 2)
         stand_still()
         somebody_else_takes_it(server, ids[3])
         await wait_until(lambda: seen.of("lease_lost"))
@@ -300,40 +287,40 @@ async def test_an_event_that_was_in_hand_when_the_turn_was_lost_does_not_come_to
 async def test_if_nobody_else_came_in_between_it_goes_on_where_it_was(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     seen = Recorder()
     async with subscriber(server, seen, exclusive=True) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(3)] == things(1, 3)
+        assert [thing(await anext(events)) for _ in range(3)] == span(1, 3)
         stand_still()
-        assert [thing(await anext(events)) for _ in range(7)] == things(4, 10)
+        assert [thing(await anext(events)) for _ in range(7)] == span(4, 10)
         await wait_until(lambda: _cursor_is(client, ids[8]))
     assert seen.of("lease_lost") == []
     assert await stored(client, "audit") == ids[8]
 
 
 async def test_so_it_does_in_a_later_turn(server: RedisServer, client: Redis) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     seen = Recorder()
     async with subscriber(server, seen) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(2)] == things(1, 2)
+        assert [thing(await anext(events)) for _ in range(2)] == span(1, 2)
         stand_still()
         somebody_else_takes_it(server, ids[3])
         await wait_until(lambda: seen.of("lease_lost"))
         await client.delete(LEASE)
-        assert [thing(await anext(events)) for _ in range(3)] == things(5, 7)
+        assert [thing(await anext(events)) for _ in range(3)] == span(5, 7)
         stand_still()
-        assert [thing(await anext(events)) for _ in range(3)] == things(8, 10)
+        assert [thing(await anext(events)) for _ in range(3)] == span(8, 10)
         await wait_until(lambda: _cursor_is(client, ids[8]))
     assert len(seen.of("lease_lost")) == 1
 
 
 async def test_somebody_who_came_and_went_in_between_is_noticed(server: RedisServer, client: Redis) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     async with subscriber(server, exclusive=True) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(3)] == things(1, 3)
+        assert [thing(await anext(events)) for _ in range(3)] == span(1, 3)
         stand_still()
         somebody_else_takes_it(server, ids[6])
         with redis.Redis.from_url(server.url) as there:
@@ -346,15 +333,15 @@ async def test_somebody_who_came_and_went_in_between_is_noticed(server: RedisSer
 async def test_a_standby_goes_on_behind_somebody_who_came_and_went(
     server: RedisServer, client: Redis
 ) -> None:
-    ids = await append(client, *things(1, 10))
+    ids = await append(client, *span(1, 10))
     async with subscriber(server) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(3)] == things(1, 3)
+        assert [thing(await anext(events)) for _ in range(3)] == span(1, 3)
         stand_still()
         somebody_else_takes_it(server, ids[6])
         with redis.Redis.from_url(server.url) as there:
             there.delete(LEASE)
-        assert [thing(await anext(events)) for _ in range(3)] == things(8, 10)
+        assert [thing(await anext(events)) for _ in range(3)] == span(8, 10)
 
 
 async def test_a_step_that_is_cancelled_while_it_waits_for_its_turn_loses_nothing(
@@ -480,7 +467,7 @@ async def test_on_a_cluster_every_lease_is_where_its_cursor_is_whatever_the_stre
             assert not first.active
             for number, stream in enumerate(streams):
                 await client.xadd(stream, {"operation": "thing.remove", "id": f"t{number}"})
-            assert sorted(await take(second, 6)) == things(0, 5)
+            assert sorted(await take(second, 6)) == span(0, 5)
             await second.aclose()
             await wait_until(lambda: first.active)
             # What was in hand comes again.
@@ -540,7 +527,7 @@ async def test_a_lease_that_was_flushed_away_is_taken_again(server: RedisServer,
 async def test_killed_and_restarted_on_its_data_nothing_is_handled_twice() -> None:
     seen = Recorder()
     async with redis_server(aof=True) as server, Redis.from_url(server.url) as client:
-        ids = await append(client, *things(1, 900))
+        ids = await append(client, *span(1, 900))
         async with subscriber(server, seen, exclusive=True) as consumer:
             collector = Collector(consumer)
             for most in (300, 600):
@@ -549,17 +536,17 @@ async def test_killed_and_restarted_on_its_data_nothing_is_handled_twice() -> No
                 await server.restart()
             await wait_until(lambda: len(collector.handled) == 900)
             await wait_until(lambda: _cursor_is(client, ids[-1]))
-    assert collector.handled == things(1, 900)
+    assert collector.handled == span(1, 900)
     assert seen.of("lease_lost") == []
 
 
 async def test_a_server_that_is_gone_for_longer_than_the_lease_stops_it_and_it_goes_on(
     fresh_server: RedisServer, direct: Redis
 ) -> None:
-    await append(direct, *things(1, 5))
+    await append(direct, *span(1, 5))
     async with subscriber(fresh_server, exclusive=True) as consumer:
         events = aiter(consumer)
-        assert [thing(await anext(events)) for _ in range(2)] == things(1, 2)
+        assert [thing(await anext(events)) for _ in range(2)] == span(1, 2)
         fresh_server.hang()
         await wait_until(lambda: not consumer.active)
         asking = asyncio.ensure_future(anext(events))
@@ -567,18 +554,19 @@ async def test_a_server_that_is_gone_for_longer_than_the_lease_stops_it_and_it_g
         assert not asking.done(), "it was fetched, but is not handed out"
         fresh_server.resume()
         assert thing(await asking) == "t3"
-        assert [thing(await anext(events)) for _ in range(2)] == things(4, 5)
+        assert [thing(await anext(events)) for _ in range(2)] == span(4, 5)
 
 
 async def test_without_memory_left_at_the_server_it_goes_on(fresh_server: RedisServer, direct: Redis) -> None:
-    await append(direct, *things(1, 5))
+    await append(direct, *span(1, 5))
     async with subscriber(fresh_server, exclusive=True) as consumer:
         events = aiter(consumer)
         assert thing(await anext(events)) == "t1"
         await direct.config_set("maxmemory", "1")
-        await asyncio.sleep(TTL * 1.5)
+        renewed = await calls(fresh_server, "eval")
+        await wait_until(lambda: _calls_are(fresh_server, "eval", renewed + 15))  # it lasts as long as ten
         assert consumer.active
-        assert [thing(await anext(events)) for _ in range(4)] == things(2, 5)
+        assert [thing(await anext(events)) for _ in range(4)] == span(2, 5)
         await direct.config_set("maxmemory", "0")
 
 
@@ -611,7 +599,7 @@ async def test_one_that_finds_out_late_that_the_name_is_being_read_raises_in_the
 
 
 async def test_a_plain_one_beside_it_reads_too_and_both_are_told(server: RedisServer, client: Redis) -> None:
-    await append(client, *things(1, 100))
+    await append(client, *span(1, 100))
     hooks = [Recorder(), Recorder()]
     async with (
         subscriber(server, hooks[0], exclusive=True) as one,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import hiredis
@@ -194,6 +194,7 @@ class Consumption:
     """
 
     def __init__(self, liar: Liar, grouped: bool) -> None:
+        self._renewed: Callable[[], int] = lambda: liar.asked["group renew" if grouped else "lease renew"]
         self.seen = consuming.Recorder()
         self.handled: set[str] = set()
         settings: dict[str, Any] = {"start": "earliest", "dead_letter": "dead", "hooks": self.seen}
@@ -216,7 +217,8 @@ class Consumption:
         thing = consuming.thing(event)
         if thing.startswith("bad"):
             raise ValueError(thing)
-        await asyncio.sleep(0.021)  # as long as it takes that it is renewed
+        before = self._renewed()
+        await wait_until(lambda: self._renewed() > before)  # of a group, what is in hand
         self.handled.add(thing)
 
     @property

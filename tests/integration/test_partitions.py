@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from consuming import Recorder, thing
+from consuming import Recorder, thing, things
 from mainflux_events import (
     Backoff,
     Commit,
@@ -37,18 +36,10 @@ CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
     monkeypatch.setattr("mainflux_events.desk.RENEW_EVERY", 0.1)
     monkeypatch.setattr("mainflux_events.desk.ASK_EVERY", 0.05)
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(fresh_server.url) as client:
-        yield client
 
 
 def publisher(server: RedisServer, **settings: Any) -> Publisher:
@@ -59,10 +50,6 @@ def publisher(server: RedisServer, **settings: Any) -> Publisher:
 def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> PartitionedSubscriber:
     defaults: dict[str, Any] = {"partitions": PARTITIONS, "start": "earliest", "hooks": hooks}
     return PartitionedSubscriber(server.url, STREAM, "audit", **(defaults | settings))
-
-
-def things(count: int) -> list[str]:
-    return [f"t{number}" for number in range(count)]
 
 
 def in_partition(number: int, count: int) -> list[str]:

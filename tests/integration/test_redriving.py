@@ -6,15 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from clusters import cluster
 from consuming import STREAM, thing
@@ -40,13 +37,6 @@ from support import wait_until
 DEAD = "dead"
 MARK = "mainflux:redrive:{dead}"
 REDRIVER = Path(__file__).parent.parent / "killed_redriver.py"
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    """redis-py's client of the test's own server, which makes a new connection where that is needed."""
-    async with Redis.from_url(fresh_server.url, retry=Retry(NoBackoff(), 1)) as client:
-        yield client
 
 
 def removed(id: str, *more: bytes) -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from mainflux_events.testing import (
     find_redis_server,
     redis_server,
 )
-from support import wait_until
+from support import servers_below, wait_until
 
 VARIABLE = "MAINFLUX_EVENTS_REDIS_SERVER"
 
@@ -33,15 +32,6 @@ def exists(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def servers_below(directory: Path) -> list[str]:
-    """The command lines of the processes that were started with a file of this directory."""
-    lines = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(process.read_bytes().replace(b"\0", b" ").decode())
-    return [line for line in lines if str(directory) in line]
 
 
 def script(path: Path, text: str) -> Path:

@@ -7,7 +7,6 @@ import contextlib
 import gc
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,13 +37,6 @@ from support import wait_until
 
 class Counted(Action, tag="test.subscriber.counted"):
     count: int
-
-
-@pytest.fixture
-async def subscriber(server: RedisServer) -> AsyncIterator[Subscriber]:
-    """A started subscriber of the name "audit" at the end of an empty stream."""
-    async with Subscriber(server.url, STREAM, "audit") as subscriber:
-        yield subscriber
 
 
 def another(server: RedisServer, name: str = "audit", **settings: Any) -> Subscriber:

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from consuming import STREAM, Recorder, append, read_again, stored, take
-from mainflux_events import Backoff, CursorCorrupt, EventsError, Subscriber
+from mainflux_events import CursorCorrupt, EventsError, Subscriber
 from mainflux_events.testing import RedisServer, redis_server
 from support import background_tasks, wait_until
 
 KEY = "mainflux:cursor:audit:things"
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.service.BACKOFF", Backoff(initial=0.02, maximum=0.1))
-    monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 50)
-
-
-@pytest.fixture
-async def direct(fresh_server: RedisServer) -> AsyncIterator[Redis]:
-    """redis-py's client of the test's own server, which makes a new connection where that is needed."""
-    async with Redis.from_url(fresh_server.url, retry=Retry(NoBackoff(), 1)) as client:
-        yield client
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> Subscriber:
     return Subscriber(server.url, STREAM, "audit", hooks=hooks, **({"start": "earliest"} | settings))
-
-
-def things(count: int) -> list[str]:
-    return [f"t{number}" for number in range(1, count + 1)]
 
 
 # --- not there at the start -----------------------------------------------------------------------------------------

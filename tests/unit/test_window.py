@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mainflux_events import Event, ThingRemoved
-from mainflux_events.deadletters import Step
-from mainflux_events.intake import Entries, Part, Run
+from mainflux_events.intake import Entries, Part, Passage, Run
 from mainflux_events.window import MOST_ENTRIES, Slot, Window
 
 
@@ -32,10 +31,7 @@ class Keeper:
     def begin(self) -> None:
         raise AssertionError("a window begins nothing")
 
-    async def passing(self, track: Track, id: bytes) -> Step:
-        raise AssertionError("a window dead-letters nothing")
-
-    def passed(self, track: Track, reply: object, *, again: bool) -> bool:
+    async def passing(self, track: Track, id: bytes) -> Passage:
         raise AssertionError("a window dead-letters nothing")
 
     def look_out(self) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ..cursor import resolve_start
 from ..errors import ConfigError
-from .copying.options import KeepIds, MaxLen, Name, Since, TargetRedis
+from .copying.options import FromStream, KeepIds, MaxLen, Name, Since, TargetRedis
 from .copying.position import Position, Steps, position_key
 from .copying.progress import Bar, Missing, entries, report
 from .copying.source import Read, Source
@@ -26,7 +26,7 @@ LINE = 60.0
 
 
 def mirror(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The stream to read.")],
+    source: FromStream,
     target: Annotated[
         str, typer.Argument(metavar="[TARGET]", help="The stream to append to; without, of the same name.")
     ] = "",

@@ -9,7 +9,7 @@ import typer
 
 from ..cursor import resolve_start
 from ..errors import ConfigError, EventsError
-from .copying.options import Again, KeepIds, MaxLen, Name, Since, TargetRedis, Until
+from .copying.options import Again, FromStream, KeepIds, MaxLen, Name, Since, TargetRedis, Until
 from .copying.places import resolve_end
 from .copying.position import KEPT, Position, Steps, derived_name, position_key
 from .copying.progress import Bar, Missing, report, share_of
@@ -22,7 +22,7 @@ from .statuses import DONE, PARTLY
 
 
 def replay(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The stream to read.")],
+    source: FromStream,
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The stream to append to.")],
     redis: Redis = DEFAULT_REDIS,
     to_redis: TargetRedis = "",

@@ -8,6 +8,8 @@ import typer
 
 from ..options import parse_when
 
+FromStream: TypeAlias = Annotated[str, typer.Argument(metavar="SOURCE", help="The stream to read.")]
+
 # = "earliest"
 Since: TypeAlias = Annotated[
     Any,
