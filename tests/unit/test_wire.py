@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ from mainflux_events.actions import (
 from mainflux_events.errors import DecodeError, EncodeError
 from mainflux_events.events import Action, Event, Identity, UnknownAction, acting_as
 from mainflux_events.resp import Append
-from mainflux_events.wire import decode, encode, fields_of, operation_of, pack_raw
+from mainflux_events.wire import decode, decode_plain, encode, fields_of, operation_of, pack_raw
 from support import REFERENCE
 
 HEADS = Append("mainflux.things", 100_000)
@@ -430,6 +431,70 @@ def test_an_error_names_the_entry_and_holds_no_payload() -> None:
 )
 def test_the_operation_of_an_entry(entry: list[bytes], operation: bytes | None) -> None:
     assert operation_of(entry) == operation
+
+
+FULL: dict[bytes, bytes] = {
+    b"operation": b"thing.create",
+    b"id": b"t1",
+    b"group_id": b"g1",
+    b"profile_id": b"p1",
+    b"name": b"n",
+    b"metadata": b'{"a":1}',
+    b"evt_org_id": b"o1",
+    b"evt_group_id": b"g2",
+    b"jwt_identity_user_id": b"u1",
+    b"jwt_identity_user_email": b"u@example.com",
+    b"occurred_at": b"2026-11-23T00:00:00Z",
+    b"unknown": b"operation",
+}
+
+
+@st.composite
+def orders_of_fields(draw: st.DrawFn) -> list[bytes]:
+    """Some of the fields in some order, one of them perhaps twice."""
+    names = draw(st.lists(st.sampled_from([*FULL][1:]), unique=True).flatmap(st.permutations))
+    if names and draw(st.booleans()):
+        names = [*names, names[0]]
+    names.insert(draw(st.sampled_from([0, 0, 0, len(names)])), b"operation")
+    given = FULL | {b"name": draw(st.sampled_from([b"n", b""]))}
+    return [part for name in names for part in (name, given[name])]
+
+
+@given(st.lists(st.tuples(orders_of_fields(), st.integers(1, 4)), min_size=1, max_size=6))
+def test_entries_that_follow_each_other_are_read_as_each_by_itself(
+    found: list[tuple[list[bytes], int]],
+) -> None:
+    entries = [
+        [b"%d-1" % number, fields] for number, (fields, times) in enumerate(found) for _ in range(times)
+    ]
+    alike = decode_plain(entries, "things")
+    assert alike == [decode(fields) for _, fields in entries]
+    assert [(event.stream, event.id, event.raw) for event in alike] == [
+        ("things", id.decode(), decode(fields).raw) for id, fields in entries
+    ]
+
+
+def test_orders_beyond_those_that_are_remembered_are_read_too() -> None:
+    orders = [*itertools.islice(itertools.permutations([*FULL][1:]), 3 * codec.MOST_SHAPES)]
+    entries = [
+        [b"1-1", [part for name in (b"operation", *names) for part in (name, FULL[name])]]
+        for names in orders * 2
+    ]
+    assert decode_plain(entries, "things") == [decode(entries[0][1])] * len(entries)
+
+
+def test_entries_are_read_as_the_class_that_was_made_last() -> None:
+    def made(default: str) -> type[Action]:
+        class Remade(Action, tag="remade.once"):
+            id: str
+            note: str = default
+
+        return Remade
+
+    for default in ("before", "after"):
+        known = made(default)
+        events = decode_plain([[b"1-1", [b"operation", b"remade.once", b"id", b"r1"]]] * 5, "things")
+        assert [event.action for event in events] == [known("r1")] * 5  # type: ignore[call-arg]
 
 
 @given(st.lists(st.tuples(st.binary(), st.binary()), min_size=1))
