@@ -215,13 +215,20 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """The wheel and the sdist, as a release makes them, checked."""
+    """The wheel and the sdist, as a release makes them, checked; and all tests against this wheel."""
     session.install(*group("build"))
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")
-    distributions = [str(path) for path in Path("dist").iterdir()]
-    session.run("twine", "check", "--strict", *distributions)
-    session.run("check-wheel-contents", *(path for path in distributions if path.endswith(".whl")))
+    session.run("python", "-m", "build")  # the wheel out of the sdist
+    [wheel], [sdist] = Path("dist").resolve().glob("*.whl"), Path("dist").resolve().glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("check-wheel-contents", str(wheel))
+    # The command as somebody runs it who has not installed it.
+    home = str(Path(session.create_tmp()).resolve())
+    command = ("mainflux-events", "demo", "--events", "1000")
+    session.run("pipx", "run", "--spec", f"{wheel}[demo]", *command, env={"PIPX_HOME": home})
+    session.install(f"mainflux-events[demo] @ {wheel.as_uri()}", *group("test"))
+    session.run("python", "-m", "mainflux_events", "--version")
+    run_tests(session)
 
 
 # What each extra is for, tried where nothing else is installed.
