@@ -238,6 +238,7 @@ EXTRAS = {
     "demo": ("mainflux-events", "demo", "--events", "1000"),
     "embedded": ("python", "-c", "from mainflux_events.testing import find_redis_server as f; print(f())"),
     "fastapi": ("python", "-c", "import mainflux_events.contrib.fastapi"),
+    "litestar": ("python", "-c", "import mainflux_events.contrib.litestar"),
     "opentelemetry": ("python", "-c", "import mainflux_events.contrib.opentelemetry"),
     "prometheus": ("python", "-c", "import mainflux_events.contrib.prometheus"),
     "sql": ("python", "-c", "import mainflux_events.contrib.sql"),
