@@ -153,15 +153,22 @@ def debian_packages(session: nox.Session, cache: Path, *names: str) -> None:
         session.run("dpkg", "--extract", package.name, ".", external=True, silent=True)
 
 
-@nox.session
-def alerts(session: nox.Session) -> None:
-    """The alert rules and the expressions of the dashboard, by Prometheus' own tool, out of Debian's package."""
+def prometheus(session: nox.Session) -> Path:
+    """Unpack Debian's package of Prometheus. Gives where its programs are."""
     cache = session.cache_dir.resolve() / "prometheus"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
-    docs = Path("docs", "observability").resolve()
     with session.chdir(cache):
         debian_packages(session, cache, "prometheus")
+    return cache / "usr" / "bin"
+
+
+@nox.session
+def alerts(session: nox.Session) -> None:
+    """The alert rules and the expressions of the dashboard, by Prometheus' own tool, out of Debian's package."""
+    docs = Path("docs", "observability").resolve()
+    programs = prometheus(session)
+    with session.chdir(programs):
         # Each expression of the dashboard as a rule, which is what the tool can check. JSON is YAML, too.
         panels = json.loads((docs / "grafana.json").read_text())["panels"]
         found = [target["expr"] for panel in panels for target in panel.get("targets", ())]
@@ -171,7 +178,7 @@ def alerts(session: nox.Session) -> None:
         ]
         group = {"name": "dashboard", "rules": rules}
         Path("dashboard.yml").write_text(json.dumps({"groups": [group]}))
-        promtool = str(cache / "usr" / "bin" / "promtool")
+        promtool = str(programs / "promtool")
         session.run(promtool, "check", "rules", str(docs / "alerts.yml"), "dashboard.yml", external=True)
         session.run(promtool, "test", "rules", str(docs / "alerts_test.yml"), external=True)
 
@@ -211,6 +218,16 @@ def docs(session: nox.Session) -> None:
     """The documentation as a site, in `site/`; a warning is an error."""
     session.install(".[demo]", *group("docs"))
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """The pictures of the demo, `top` and the dashboard in `docs/images/`; `-- top` makes one alone."""
+    session.install(".[demo]", *group("pictures"))
+    program = str(prometheus(session) / "prometheus")
+    session.run(
+        "python", "-m", "pictures", "--prometheus", program, *session.posargs, env={"PYTHONPATH": "tests"}
+    )
 
 
 @nox.session
