@@ -153,15 +153,22 @@ def debian_packages(session: nox.Session, cache: Path, *names: str) -> None:
         session.run("dpkg", "--extract", package.name, ".", external=True, silent=True)
 
 
-@nox.session
-def alerts(session: nox.Session) -> None:
-    """The alert rules and the expressions of the dashboard, by Prometheus' own tool, out of Debian's package."""
+def prometheus(session: nox.Session) -> Path:
+    """Unpack Debian's package of Prometheus. Gives where its programs are."""
     cache = session.cache_dir.resolve() / "prometheus"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
-    docs = Path("docs", "observability").resolve()
     with session.chdir(cache):
         debian_packages(session, cache, "prometheus")
+    return cache / "usr" / "bin"
+
+
+@nox.session
+def alerts(session: nox.Session) -> None:
+    """The alert rules and the expressions of the dashboard, by Prometheus' own tool, out of Debian's package."""
+    docs = Path("docs", "observability").resolve()
+    programs = prometheus(session)
+    with session.chdir(programs):
         # Each expression of the dashboard as a rule, which is what the tool can check. JSON is YAML, too.
         panels = json.loads((docs / "grafana.json").read_text())["panels"]
         found = [target["expr"] for panel in panels for target in panel.get("targets", ())]
@@ -171,7 +178,7 @@ def alerts(session: nox.Session) -> None:
         ]
         group = {"name": "dashboard", "rules": rules}
         Path("dashboard.yml").write_text(json.dumps({"groups": [group]}))
-        promtool = str(cache / "usr" / "bin" / "promtool")
+        promtool = str(programs / "promtool")
         session.run(promtool, "check", "rules", str(docs / "alerts.yml"), "dashboard.yml", external=True)
         session.run(promtool, "test", "rules", str(docs / "alerts_test.yml"), external=True)
 
@@ -214,14 +221,31 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """The pictures of the demo, `top` and the dashboard in `docs/images/`; `-- top` makes one alone."""
+    session.install(".[demo]", *group("pictures"))
+    program = str(prometheus(session) / "prometheus")
+    session.run(
+        "python", "-m", "pictures", "--prometheus", program, *session.posargs, env={"PYTHONPATH": "tests"}
+    )
+
+
+@nox.session
 def build(session: nox.Session) -> None:
-    """The wheel and the sdist, as a release makes them, checked."""
+    """The wheel and the sdist, as a release makes them, checked; and all tests against this wheel."""
     session.install(*group("build"))
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")
-    distributions = [str(path) for path in Path("dist").iterdir()]
-    session.run("twine", "check", "--strict", *distributions)
-    session.run("check-wheel-contents", *(path for path in distributions if path.endswith(".whl")))
+    session.run("python", "-m", "build")  # the wheel out of the sdist
+    [wheel], [sdist] = Path("dist").resolve().glob("*.whl"), Path("dist").resolve().glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.run("check-wheel-contents", str(wheel))
+    # The command as somebody runs it who has not installed it.
+    home = str(Path(session.create_tmp()).resolve())
+    command = ("mainflux-events", "demo", "--events", "1000")
+    session.run("pipx", "run", "--spec", f"{wheel}[demo]", *command, env={"PIPX_HOME": home})
+    session.install(f"mainflux-events[demo] @ {wheel.as_uri()}", *group("test"))
+    session.run("python", "-m", "mainflux_events", "--version")
+    run_tests(session)
 
 
 # What each extra is for, tried where nothing else is installed.
@@ -231,6 +255,7 @@ EXTRAS = {
     "demo": ("mainflux-events", "demo", "--events", "1000"),
     "embedded": ("python", "-c", "from mainflux_events.testing import find_redis_server as f; print(f())"),
     "fastapi": ("python", "-c", "import mainflux_events.contrib.fastapi"),
+    "litestar": ("python", "-c", "import mainflux_events.contrib.litestar"),
     "opentelemetry": ("python", "-c", "import mainflux_events.contrib.opentelemetry"),
     "prometheus": ("python", "-c", "import mainflux_events.contrib.prometheus"),
     "sql": ("python", "-c", "import mainflux_events.contrib.sql"),

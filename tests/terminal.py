@@ -29,13 +29,14 @@ class Terminal:
 
     Attributes:
         process: the command.
+        screen: what is on the screen, with colours.
         written: all that it has written, control characters included.
     """
 
     def __init__(self, *arguments: str, columns: int = 120, lines: int = 30, **environment: str) -> None:
         self._main, self._side = pty.openpty()
-        self._screen = pyte.Screen(columns, lines)
-        self._stream = pyte.ByteStream(self._screen)
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
         self.written = b""
         self.resize(columns, lines)
         self._settings = termios.tcgetattr(self._side)
@@ -58,7 +59,7 @@ class Terminal:
     @property
     def lines(self) -> list[str]:
         """What is on the screen."""
-        return [line.rstrip() for line in self._screen.display]
+        return [line.rstrip() for line in self.screen.display]
 
     @property
     def text(self) -> str:
@@ -79,8 +80,8 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         """Have another size, and begin with an empty screen."""
         fcntl.ioctl(self._side, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self._screen.resize(lines, columns)
-        self._screen.reset()
+        self.screen.resize(lines, columns)
+        self.screen.reset()
 
     async def ended(self) -> int:
         """Wait for the end of the command. Gives its status."""

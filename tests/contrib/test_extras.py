@@ -12,6 +12,7 @@ BROUGHT = {
     "aiohttp": None,
     "fastapi": None,
     "starlette": None,
+    "litestar": None,
     "opentelemetry": "opentelemetry",
     "prometheus_client": "prometheus",
     "typer": None,

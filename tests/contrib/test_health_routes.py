@@ -9,19 +9,22 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from aiohttp import web
 from fastapi import FastAPI
+from litestar import Litestar
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from mainflux_events import Event, OrgCreated, Publisher, Subscriber
 from mainflux_events.contrib import aiohttp as for_aiohttp
 from mainflux_events.contrib import fastapi as for_fastapi
+from mainflux_events.contrib import litestar as for_litestar
 from mainflux_events.contrib import starlette as for_starlette
 from mainflux_events.contrib.running import Consume
 from mainflux_events.testing import RedisServer
 from support import wait_until
+
+from .serving import serving as serving_asgi
 
 STREAM = "routes"
 MAX_STALL = 0.05
@@ -47,31 +50,29 @@ def aiohttp_app(make: Any, consume: Consume) -> Any:
     return app
 
 
+def litestar_app(make: Any, consume: Consume) -> Any:
+    health = for_litestar.health_handler(max_stall=MAX_STALL)
+    return Litestar([health], lifespan=[for_litestar.events_lifespan(make, consume)])
+
+
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    if isinstance(app, web.Application):
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port, end = runner.addresses[0][1], runner.cleanup
-    else:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
-        task = asyncio.create_task(server._serve())
-        await wait_until(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-
-        async def end() -> None:
-            server.should_exit = True
-            await task
-
+    if not isinstance(app, web.Application):
+        async with serving_asgi(app) as client:
+            yield client
+        return
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
             yield client
     finally:
-        await end()
+        await runner.cleanup()
 
 
-@pytest.mark.parametrize("make_app", [starlette_app, fastapi_app, aiohttp_app])
+@pytest.mark.parametrize("make_app", [starlette_app, fastapi_app, aiohttp_app, litestar_app])
 async def test_the_route_says_200_while_all_get_on_and_503_while_a_handler_hangs(
     make_app: Any, server: RedisServer
 ) -> None:

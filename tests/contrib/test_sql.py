@@ -102,7 +102,8 @@ async def test_what_a_handler_does_is_committed_with_the_cursor(ledger: Ledger, 
     async with ledger.running():
         await wait_until(lambda: ledger.has("t1", "t2", "t3"))
         assert await ledger.stored() == last
-    assert ledger.subscriber.stats.handled == 3
+        # What is committed is seen before the handler has returned.
+        await wait_until(lambda: ledger.subscriber.stats.handled == 3)
     assert await client.keys("mainflux:*") == []
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -28,24 +27,9 @@ from mainflux_events.contrib.starlette import (
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
+from .serving import serving
+
 STREAM = "contrib"
-
-Serving = Callable[[Any], AbstractAsyncContextManager[httpx.AsyncClient]]
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="on")
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())
-    await wait_until(lambda: server.started or task.done())
-    if task.done():
-        await task
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        yield client
-    server.should_exit = True
-    await task
 
 
 async def identify(request: HTTPConnection) -> Identity | None:

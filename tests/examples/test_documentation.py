@@ -30,10 +30,11 @@ DATABASE_URL = "postgresql+asyncpg://localhost/shop"
 
 # Runs a page: its blocks in turn, which may await.
 RUNNER = """\
-import ast, asyncio, inspect, sys
+import ast, asyncio, inspect, sys, types
 code = compile(sys.stdin.read(), sys.argv[1], "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+module = sys.modules["page"] = types.ModuleType("page")  # where frameworks look for the types of its functions
 async def page():
-    result = eval(code, {"__name__": "page"})
+    result = eval(code, vars(module))
     if inspect.isawaitable(result):
         await result
 asyncio.run(page())

@@ -48,7 +48,8 @@ class OpenTelemetry(Tracing):
     `processing` does that.
 
     Args:
-        tracer_provider, meter_provider: where spans and metrics go; None for the application's own.
+        tracer_provider: where spans go; None for the application's own.
+        meter_provider: the same of metrics.
         propagator: what writes and reads the context; it may use the fields `traceparent`, `tracestate` and `baggage`.
             By default there is no baggage: it would be stored in the stream, for all who read that.
         create_spans: whether events have spans of their own. Without, the span that is active where an event is

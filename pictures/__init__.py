@@ -1,0 +1,1 @@
+"""The pictures in docs/images that show the package at work: `nox -s pictures`."""
