@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ REFERENCE = Path(__file__).parent / "reference"
 
 # Seconds in which a machine that is busy with other things, too, has done anything.
 PATIENCE = 30.0
+
+_TICK = 0.005  # seconds
 
 # For `redis_server(config=…)`: it takes 5 ms for each key that it loads, and saves when it is stopped.
 LOADS_SLOWLY = {"save": "3600 1", "key-load-delay": 5_000, "rdbcompression": "no"}
@@ -56,6 +58,32 @@ async def in_background(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.T
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Assert that what is awaited here takes no longer, but for what the machine kept this process waiting.
+
+    A timer that comes late, and not because this process was at work, was late because others were.
+    """
+    loop = asyncio.get_running_loop()
+    took = 0.0
+    last = time.monotonic(), time.process_time()
+
+    def tick() -> None:
+        nonlocal took, last, timer
+        now = time.monotonic(), time.process_time()
+        elapsed, worked = now[0] - last[0], now[1] - last[1]
+        took += min(elapsed, _TICK + worked)
+        last, timer = now, loop.call_later(_TICK, tick)
+
+    timer = loop.call_later(_TICK, tick)
+    try:
+        yield
+        tick()
+    finally:
+        timer.cancel()
+    assert took < seconds, f"it took {took:.3g} s"
 
 
 def background_tasks() -> list[str]:

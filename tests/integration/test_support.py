@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from redis.asyncio import Redis
 
 from mainflux_events.testing import RedisServer
-from support import no_clients_left, wait_until
+from support import no_clients_left, wait_until, within
 
 
 async def test_wait_until_returns_when_the_condition_holds() -> None:
@@ -34,6 +35,32 @@ async def test_wait_until_names_what_did_not_happen() -> None:
     never = False
     with pytest.raises(AssertionError, match="lambda: never"):
         await wait_until(lambda: never, 0.01)
+
+
+async def test_within_counts_what_is_waited_for() -> None:
+    async def wait() -> None:
+        with within(0.1):
+            for _ in range(50):
+                await asyncio.sleep(0.006)
+
+    with pytest.raises(AssertionError, match="it took"):
+        await wait()
+
+
+async def test_within_counts_what_this_process_works() -> None:
+    def work() -> None:
+        with within(0.1):
+            until = time.process_time() + 0.15
+            while time.process_time() < until:
+                pass
+
+    with pytest.raises(AssertionError, match="it took"):
+        work()
+
+
+async def test_within_counts_no_time_in_which_this_process_stood_still() -> None:
+    with within(0.1):
+        time.sleep(0.15)  # as a process does that the machine lets wait
 
 
 @pytest.mark.parametrize("_time", [1, 2])
