@@ -10,11 +10,13 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import hiredis
 
 from .refusals import Refusal
+
+T = TypeVar("T")
 
 # What a reply is parsed to. Error replies are `Refusal`s, also within an array.
 Reply: TypeAlias = "bytes | int | list[Any] | Refusal | None"
@@ -125,15 +127,27 @@ class Channel(asyncio.Protocol):
         Raises:
             Disconnected: the connection ended, or the server was silent for too long.
         """
-        done: asyncio.Future[list[Reply]] = self._loop.create_future()
+        return await self.exchange_then(payload, wanted, _as_they_are)
+
+    async def exchange_then(self, payload: bytes, wanted: int, take: Callable[[list[Reply]], T]) -> T:
+        """The same, but the replies are taken the moment they are there, and not a turn of the event loop later.
+
+        Gives what taking them gives, or raises what that does. Cancelled, nothing is taken.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
 
         def answer(replies: list[Reply], ended: str) -> None:
             if done.done():
                 return
             if ended:
                 done.set_exception(Disconnected(ended, replies))
+                return
+            try:
+                taken = take(replies)
+            except Exception as error:
+                done.set_exception(error)
             else:
-                done.set_result(replies)
+                done.set_result(taken)
 
         self.post(payload, wanted, answer)
         self.listen()
@@ -218,6 +232,10 @@ class Channel(asyncio.Protocol):
         self._ended.set_result(None)
         # redis-py's own objects are told, so that they too know that it is over.
         self._streams.connection_lost(exc)
+
+
+def _as_they_are(replies: list[Reply]) -> list[Reply]:
+    return replies
 
 
 def _can_cork(transport: asyncio.Transport) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from . import values
-from .errors import EncodeError
+from .errors import DecodeError, EncodeError
 from .events import OPERATION, Action, Event, Identity, action_classes
 from .forms import Form, forms_of
 from .resp import SIZES, bulk, size
@@ -79,6 +79,8 @@ class Codec:
         if reader is not None:
             self._latest = reader
             return reader(entry, rest, stream, events)
+        if len(fields) % 2:
+            raise DecodeError(self.action.operation, "", "its fields are no names and values", stream, "")
         events.append(self.unpack(self.values_of(fields), bytes.decode, stream, id.decode(), fields))
         return next(rest, None)
 

@@ -16,7 +16,7 @@ from .errors import ConfigError
 from .hooks import ResetDetails, logger
 from .intake import Entries, Inbox, Part
 from .link import Channel, Disconnected, Link, Reply
-from .notices import Notice, Notices
+from .notices import Notices
 from .pending import Share
 from .reader import BLOCK_MS, ReadAhead
 from .refusals import Refusal, refuse_access
@@ -98,24 +98,28 @@ class GroupReader(ReadAhead):
             self._reattached = channel
             self._keeper.freed.set()
 
-    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
+    async def _fetch(self, channel: Channel) -> None:
         await self._clear.wait()
         await self._keeper.caught_up()
         before = channel.received
-        [reply] = await channel.exchange(self._command(), 1)
+        await channel.exchange_then(
+            self._command(), 1, lambda replies: self._take(replies[0], channel.received - before)
+        )
+
+    def _take(self, reply: Reply, size: int) -> None:
+        """Hand over what was read."""
         if isinstance(reply, Refusal) and reply.code in _GONE:
             for share in self._shares.values():
                 share.joined = False
-            return []
+            return
         found = {
             stream: new for stream, new in answers.read(reply, self._shares, "XREADGROUP").items() if new
         }
-        if not found:
-            return []
-        counts = [len(entries) for entries in found.values()]
-        self._fetched = sum(counts)
-        self._adapt(counts, channel.received - before)
-        return [self._part(self._shares[stream], entries) for stream, entries in found.items()]
+        if found:
+            counts = [len(entries) for entries in found.values()]
+            self._fetched = sum(counts)
+            self._adapt(counts, size)
+            self._hand_over([self._part(self._shares[stream], entries) for stream, entries in found.items()])
 
     def _command(self) -> bytes:
         member, news = self._member, (">",) * len(self._streams)

@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,10 +17,13 @@ from .health import Condition
 from .hooks import Observers
 from .intake import Batch, Entries, Inbox, Keeper, Part
 from .line import TROUBLE, Line
-from .link import Channel, Link
+from .link import Channel, Link, Reply
 from .notices import Notice, Notices
 from .policies import Backoff
 from .resp import command
+
+# Entries by the key of their stream.
+Found: TypeAlias = dict[bytes, Entries]
 
 # One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
 # slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
@@ -70,6 +73,7 @@ class ReadAhead(ABC):
         self._most = SHORT_ENTRIES
         self._inbox = inbox
         self._taken = asyncio.Event()
+        self._taken.set()
         self._ended: Exception | None = None
 
     @property
@@ -87,8 +91,8 @@ class ReadAhead(ABC):
         """Find out where to begin, where that is not known yet."""
 
     @abstractmethod
-    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
-        """Wait for the next entries, for a while."""
+    async def _fetch(self, channel: Channel) -> None:
+        """Wait for the next entries, for a while, and hand them over."""
 
     async def begin(self) -> None:
         """Make the first attempt to connect and to find out where to begin. Raises what that does."""
@@ -105,18 +109,21 @@ class ReadAhead(ABC):
                 try:
                     channel = await self.line.channel()
                     await self._attach(channel)
-                    batch = await self._fetch(channel)
+                    await self._fetch(channel)
                     self.line.worked()
                 except TROUBLE as trouble:
                     await self.line.rest(trouble)
                     continue
-                if batch:
-                    self._taken.clear()
-                    self._inbox.put_nowait(Batch(batch, self._proceed))
-                    await self._taken.wait()
+                await self._taken.wait()
         except Exception as error:
             self._ended = error
             self._inbox.put_nowait(error)
+
+    def _hand_over(self, parts: list[Part | Notice]) -> None:
+        """Put what was fetched into the inbox. Until it is taken, nothing more is fetched."""
+        if parts:
+            self._taken.clear()
+            self._inbox.put_nowait(Batch(parts, self._proceed))
 
     def _proceed(self, waited: bool) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
@@ -174,21 +181,31 @@ class Reader(ReadAhead):
     async def _attach(self, channel: Channel) -> None:
         await self._attaching(channel)
 
-    async def _fetch(self, channel: Channel) -> list[Part | Notice]:
-        places, before = self._places, channel.received
-        ids = [place.id for place in places]
+    async def _fetch(self, channel: Channel) -> None:
+        ids, before = [place.id for place in self._places], channel.received
         read = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *ids)
-        reply, *infos = await channel.exchange(read + self._asked, 1 + len(places))
-        entries = answers.read(reply, self._keys, "XREAD")
-        size = channel.received - before
-        extents = [Extent.of(info) for info in infos]
-        kept: dict[Place, Mark | None] = {}
-        if any(map(Place.broken, places, extents)):
+
+        def take(replies: list[Reply]) -> tuple[Found, list[Extent]] | None:
+            return self._take(replies, channel.received - before)
+
+        broken = await channel.exchange_then(read + self._asked, 1 + len(ids), take)
+        if broken is not None:
+            entries, extents = broken
             kept = await self._known_again(channel, extents)
+            self._hand_over(self._follow(entries, extents, kept))
+
+    def _take(self, replies: list[Reply], size: int) -> tuple[Found, list[Extent]] | None:
+        """Hand over what was read. Gives it, where some stream is not the same any more and has to be looked at."""
+        reply, *infos = replies
+        entries = answers.read(reply, self._keys, "XREAD")
+        extents = [Extent.of(info) for info in infos]
         if any(entries.values()):
             # The first and the last of each stream came as well.
             self._adapt([len(found) for found in entries.values()], size, shown=2 * len(extents))
-        return self._follow(entries, extents, kept)
+        if any(map(Place.broken, self._places, extents)):
+            return entries, extents
+        self._hand_over(self._follow(entries, extents, {}))
+        return None
 
     async def _known_again(self, channel: Channel, extents: list[Extent]) -> dict[Place, Mark | None]:
         """The streams that are not the same any more, each with the last entry that was read and is still there."""
@@ -208,7 +225,7 @@ class Reader(ReadAhead):
         return kept
 
     def _follow(
-        self, entries: dict[bytes, Entries], extents: list[Extent], kept: dict[Place, Mark | None]
+        self, entries: Found, extents: list[Extent], kept: dict[Place, Mark | None]
     ) -> list[Part | Notice]:
         """What was read, and in front of it what is to be told. Nothing in here waits, so none of it gets lost."""
         batch: list[Part | Notice] = []

@@ -76,9 +76,10 @@ class Sieve:
             places = self._asked_for(entries, self._wanted)
             chosen = [entries[place] for place in places]
             places.append(len(entries))
-        first, events, unreadable = 0, list[Event](), None
+        first, unreadable = 0, None
+        events = wire.decode_plain(chosen, stream)
         try:
-            for id, fields in chosen:
+            for id, fields in chosen if not events else ():
                 event = self._event(stream, id, fields)
                 if event is not None:
                     events = [event, *wire.decode_plain(chosen[first + 1 :], stream)]
