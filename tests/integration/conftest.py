@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -14,3 +14,10 @@ async def subscriber(server: RedisServer) -> AsyncIterator[Subscriber]:
     """A started subscriber of the name "audit" at the end of an empty stream."""
     async with Subscriber(server.url, STREAM, "audit") as subscriber:
         yield subscriber
+
+
+@pytest.fixture
+def nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The event loop has nothing to say of exceptions that went through."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -29,11 +29,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.reader.BLOCK_MS", 20)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The event loop has nothing to say of exceptions that went through."""
-    yield
-    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
+pytestmark = pytest.mark.usefixtures("nothing_unforeseen")
 
 
 class Breakable:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import hiredis
@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 import consuming
 from consuming import STREAM
 from histories import History, stored_ids
+from listening import listening
 from mainflux_events import Backoff, Event, GroupSubscriber, Publisher, Retry, Subscriber
 from mainflux_events.groups import Member
 from mainflux_events.idempotent import CLAIM_SCRIPT
@@ -41,11 +42,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainflux_events.claims.SWEEP_EVERY", 0.01)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_unforeseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The event loop has nothing to say of exceptions that went through."""
-    yield
-    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
+pytestmark = pytest.mark.usefixtures("nothing_unforeseen")
 
 
 def _script(packed: bytes) -> bytes:
@@ -85,12 +82,10 @@ class Liar:
         lies: what is still to be said of it.
         hangs_up: whether it closes the connection after that.
         asked: how often each command came.
-        serving: the tasks of its connections.
     """
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
-        self.serving: set[asyncio.Task[Any]] = set()
         self.port = 0
         self.about = ""
         self.lies: list[bytes] = []
@@ -104,25 +99,23 @@ class Liar:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._server.socket)
         parser, silent = hiredis.Reader(), 0
-        serving = asyncio.current_task()
-        assert serving is not None
-        self.serving.add(serving)
-        with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
-            while data := await reader.read(65536):
-                parser.feed(data)
-                while (words := parser.gets()) is not False:
-                    to_server.write(hiredis.pack_command(tuple(words)))
-                    if words == [b"CLIENT", b"REPLY", b"SKIP"]:
-                        silent = 2  # this one and the next have no answer
-                    if silent:
-                        silent -= 1
-                        continue
-                    name = name_of(words)
-                    writer.write(self._instead(name, await _reply(from_server)))
-                    if name == self.about and self.hangs_up:
-                        raise EOFError
-        to_server.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, EOFError):
+                while data := await reader.read(65536):
+                    parser.feed(data)
+                    while (words := parser.gets()) is not False:
+                        to_server.write(hiredis.pack_command(tuple(words)))
+                        if words == [b"CLIENT", b"REPLY", b"SKIP"]:
+                            silent = 2  # this one and the next have no answer
+                        if silent:
+                            silent -= 1
+                            continue
+                        name = name_of(words)
+                        writer.write(self._instead(name, await _reply(from_server)))
+                        if name == self.about and self.hangs_up:
+                            raise EOFError
+        finally:
+            to_server.close()
 
     def _instead(self, name: str, reply: bytes) -> bytes:
         self.asked[name] += 1
@@ -144,13 +137,8 @@ async def _reply(reader: asyncio.StreamReader) -> bytes:
 @pytest.fixture
 async def liar(fresh_server: RedisServer) -> AsyncIterator[Liar]:
     between = Liar(fresh_server)
-    listener = await asyncio.start_server(between.serve, "127.0.0.1", 0)
-    between.port = listener.sockets[0].getsockname()[1]
-    yield between
-    listener.close()
-    for task in between.serving:
-        task.cancel()
-    await asyncio.gather(*between.serving)
+    async with listening(between.serve) as between.port:
+        yield between
 
 
 @pytest.fixture
