@@ -10,7 +10,7 @@ from .behind import Behind, look
 from .options import DEFAULT_REDIS, AnyStreams, Json, Redis
 from .output import make_console, note, print_json, print_table, show_count, show_seconds
 from .running import run
-from .server import connected
+from .server import connected, note_the_rest
 from .statuses import DONE, PARTLY
 from .survey import cursors_there, streams_there
 
@@ -33,6 +33,7 @@ def lag(stream: AnyStreams = None, redis: Redis = DEFAULT_REDIS, json: Json = Fa
 
 async def show_lag(url: str, streams: list[str] | None, as_json: bool) -> int:
     async with connected(url) as server:
+        note_the_rest(server)
         cursors = await cursors_there(server)
         # A cursor may outlive its stream, and then is behind by nothing, or ahead.
         names = streams or sorted({*await streams_there(server), *(stream for _, stream in cursors)})

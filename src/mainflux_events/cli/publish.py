@@ -21,13 +21,14 @@ from ..hooks import (
     UndeliveredDetails,
     logger,
 )
+from ..link import Server as Place
 from ..publisher import Publisher
 from .events import NoEvent, class_of, event_of_line, fields_of_arguments, make_event, stream_of
 from .options import DEFAULT_REDIS, Modules, Redis, import_modules, parse_when
 from .output import make_console, note
 from .progress import Progress
 from .running import run
-from .server import connected
+from .server import reaching_all
 from .statuses import DONE, FAILED, PARTLY
 from .stdin import numbered_lines
 
@@ -106,10 +107,10 @@ def _event(
         raise typer.BadParameter(str(error), param_hint="'[NAME=VALUE]...'") from None
 
 
-def _publisher(url: str, stream: str, reports: Reports) -> Publisher:
+def _publisher(place: Place, stream: str, reports: Reports) -> Publisher:
     try:
         return Publisher(
-            url, stream, max_len=None, overflow="wait", close_timeout=_CLOSE_TIMEOUT, hooks=reports
+            place, stream, max_len=None, overflow="wait", close_timeout=_CLOSE_TIMEOUT, hooks=reports
         )
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from None
@@ -117,7 +118,7 @@ def _publisher(url: str, stream: str, reports: Reports) -> Publisher:
 
 async def publish_one(url: str, stream: str, event: Event) -> int:
     """Publish an event, and print the ID of its entry. Gives the exit status."""
-    async with connected(url), _publisher(url, stream, Reports()) as publisher:
+    async with reaching_all(url) as place, _publisher(place, stream, Reports()) as publisher:
         id = await publisher.send(event)
     make_console().out(id, highlight=False)
     return DONE
@@ -132,7 +133,7 @@ async def publish_lines(url: str, stream: str) -> int:
     """
     reports, tally = Reports(), Tally()
     try:
-        async with connected(url), Publishers(url, stream, reports) as publishers:
+        async with reaching_all(url) as place, Publishers(place, stream, reports) as publishers:
             with Progress("published") as progress:
                 async for number, line in numbered_lines():
                     try:
@@ -155,14 +156,14 @@ class Publishers(contextlib.AsyncExitStack):
     """A publisher for each stream that is needed; closed at the end, within a bound.
 
     Args:
-        url: of the server.
+        place: the server, or the cluster.
         stream: the key of the only stream; "" for the platform's.
         reports: who tells of their troubles.
     """
 
-    def __init__(self, url: str, stream: str, reports: Reports) -> None:
+    def __init__(self, place: Place, stream: str, reports: Reports) -> None:
         super().__init__()
-        self._url = url
+        self._place = place
         self._stream = stream
         self._reports = reports
         self._of: dict[str, Publisher] = {}
@@ -173,7 +174,7 @@ class Publishers(contextlib.AsyncExitStack):
         if stream is None:
             raise NoEvent(f"{action.operation} is not the platform's: name its stream by --stream")
         if stream not in self._of:
-            publisher = _publisher(self._url, stream, self._reports)
+            publisher = _publisher(self._place, stream, self._reports)
             self._of[stream] = await self.enter_async_context(publisher)
         return self._of[stream]
 

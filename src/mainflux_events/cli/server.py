@@ -7,17 +7,23 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import typer
+from redis.asyncio.cluster import RedisCluster
 
 from ..errors import AccessRefused, ConfigError, EventsError
 from ..link import Channel, Disconnected, Link, Reply, Unreachable
+from ..link import Server as Place
 from ..refusals import Refusal
 from ..resp import command
+from .output import note
 
 # Seconds that connecting, and each answer, may take.
 PATIENCE: Final = 5.0
 
 # A command and its arguments.
 Words: TypeAlias = "Sequence[str | bytes | int]"
+
+# What a node of a cluster answers where another one has the key.
+ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
 
 # Commands whose second word is a part of their name.
 _WITH_SUBCOMMANDS: Final = {"ACL", "CLIENT", "CONFIG", "MEMORY", "OBJECT", "SCRIPT", "XGROUP", "XINFO"}
@@ -35,6 +41,7 @@ class Server:
 
     Attributes:
         where: the same in words, without the credentials.
+        clustered: whether it is one node of a cluster, as far as it may be asked.
 
     Raises:
         typer.BadParameter: the URL cannot work.
@@ -47,6 +54,21 @@ class Server:
             raise typer.BadParameter(str(error), param_hint="--redis") from None
         self._channel: Channel | None = None
         self.where: str = self._link.where
+        self.clustered: bool = False
+
+    async def greet(self) -> None:
+        """Ask whether it answers, and what it is.
+
+        Raises:
+            AccessRefused: the credentials are refused.
+            EventsError: it does not answer.
+        """
+        pong, about = await self.ask_all([("PING",), ("INFO", "cluster")])
+        if isinstance(pong, Refusal):
+            raise self.refused(pong, ("PING",))
+        if isinstance(about, bytes) and b"cluster_enabled:1" in about:
+            self.clustered = True
+            self.where += ", one node of a cluster"
 
     async def ask(self, *words: str | bytes | int) -> Any:
         """One command. Gives its reply, bytes, a number, a list or None.
@@ -84,6 +106,15 @@ class Server:
             return AccessRefused(
                 self.where, f"the user may not run {name} (NOPERM): it needs +{right}, on its keys"
             )
+        if reply.code in ELSEWHERE:
+            node = reply.text.rpartition(" ")[2]
+            return EventsError(
+                f"{self.where}: {name}: the key is on the node {node}: give that one by --redis"
+            )
+        if reply.code == "CROSSSLOT":
+            return EventsError(
+                f"{self.where}: {name}: these streams are in several slots: name one of them, by --stream"
+            )
         return EventsError(f"{self.where}: {name}: {reply}")
 
     async def _open(self) -> Channel:
@@ -111,10 +142,30 @@ async def connected(url: str) -> AsyncIterator[Server]:
     """
     server = Server(url)
     try:
-        await server.ask("PING")
+        await server.greet()
         yield server
     finally:
         await server.aclose()
+
+
+def note_the_rest(server: Server) -> None:
+    """Say on stderr that there is more than what is asked for here, where that is so."""
+    if server.clustered:
+        note(f"{server.where}: what the others hold is not shown; ask each of them, by --redis")
+
+
+@asynccontextmanager
+async def reaching_all(url: str) -> AsyncIterator[Place]:
+    """A server that answers, for publishers: its URL, or a client of the cluster that it is a node of.
+
+    Raises: what `connected` does.
+    """
+    async with connected(url) as server:
+        if not server.clustered:
+            yield url
+            return
+        async with RedisCluster.from_url(url) as cluster:
+            yield cluster
 
 
 def _packed(words: Words) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from .options import DEFAULT_REDIS, Json, Redis
 from .output import make_console, note, print_json, print_table, show_bytes, show_count, time_of_id
 from .running import run
-from .server import connected
+from .server import connected, note_the_rest
 from .statuses import DONE
 from .survey import Stream, cursors_there, streams_there, survey
 
@@ -25,6 +25,7 @@ def streams(redis: Redis = DEFAULT_REDIS, json: Json = False) -> int:
 
 async def show_streams(url: str, as_json: bool) -> int:
     async with connected(url) as server:
+        note_the_rest(server)
         found = await survey(server, await streams_there(server), await cursors_there(server))
     if as_json:
         for each in found:

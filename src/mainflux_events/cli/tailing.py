@@ -18,7 +18,7 @@ from ..gaps import Extent, Mark, Place
 from ..refusals import Outlook, Refusal
 from ..wire import decode
 from .events import undecoded
-from .server import Away, Server, Words
+from .server import ELSEWHERE, Away, Server, Words
 
 # Entries of each stream in one read, milliseconds that it waits for them, and seconds between attempts to connect.
 _COUNT: Final = 500
@@ -177,4 +177,5 @@ class Tail:
     def _check(self, reply: Any, words: Words) -> None:
         if isinstance(reply, Refusal):
             error = self._server.refused(reply, words)
-            raise Away(str(error)) if reply.outlook in (Outlook.PASSING, Outlook.ELSEWHERE) else error
+            passes = reply.outlook in (Outlook.PASSING, Outlook.ELSEWHERE) and reply.code not in ELSEWHERE
+            raise Away(str(error)) if passes else error
