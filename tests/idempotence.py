@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,7 +12,6 @@ from redis.asyncio.cluster import RedisCluster
 from histories import STREAM, History, stored_ids
 from mainflux_events import Backoff, Publisher
 from mainflux_events.testing import RedisServer
-from support import in_background, wait_until
 
 SHORT = Backoff(initial=0.01, maximum=0.05)
 
@@ -45,24 +43,6 @@ async def sequences(server: RedisServer) -> list[bytes]:
     """The keys of the sequences that the server keeps."""
     keys: list[bytes] = await server.command("KEYS", "mainflux:publisher:*")
     return keys
-
-
-@contextlib.asynccontextmanager
-async def publishing(history: History, publisher: Publisher) -> AsyncIterator[None]:
-    """Publish all the while, as fast as other tasks allow."""
-
-    async def loop() -> None:
-        while True:
-            history.publish(publisher, 50)
-            await asyncio.sleep(0.001)
-
-    async with in_background(loop()):
-        yield
-
-
-async def more_acknowledged(publisher: Publisher, events: int = 500) -> None:
-    before = publisher.stats.acknowledged
-    await wait_until(lambda: publisher.stats.acknowledged > before + events)
 
 
 def check(history: History, publisher: Publisher, stored: list[str]) -> None:

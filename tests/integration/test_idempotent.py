@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from faults.kit import more_acknowledged, publishing
 from histories import STREAM, History, numbered, stored_ids
-from idempotence import check, more_acknowledged, publisher_of, publishing, sequences, stored
+from idempotence import check, publisher_of, sequences, stored
 from mainflux_events import (
     ConfigError,
     EncodeError,

@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
 from clusters import cluster, give_slot
+from faults.kit import more_acknowledged, publishing
 from histories import STREAM, History, numbered, stored_ids
-from idempotence import Proxy, check, more_acknowledged, publisher_of, publishing, sequences, stored
+from idempotence import Proxy, check, publisher_of, sequences, stored
 from mainflux_events import (
     Backoff,
     Publisher,
