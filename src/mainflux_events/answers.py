@@ -155,9 +155,11 @@ def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entrie
         parts: dict[bytes, Any] = dict(reply)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    if not all(stream in streams for stream in parts):
-        raise nonsense(to)
-    return {stream: _check(entries, to) for stream, entries in parts.items()}
+    for stream, entries in parts.items():
+        if stream not in streams:
+            raise nonsense(to)
+        _check(entries, to)
+    return parts
 
 
 def fetched(reply: Reply) -> Entries:
