@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -50,6 +50,12 @@ class Breakable:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    async def has_been_heard(self, retries: Callable[[], int]) -> None:
+        """Wait until it was said twice, and tried again since: a busy machine has more of that, for its own reasons."""
+        await wait_until(lambda: self.said >= 2)
+        before = retries()
+        await wait_until(lambda: retries() > before)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._server.socket)
@@ -102,10 +108,9 @@ async def test_a_publisher_gets_over_nonsense(
     async with Publisher(breakable.url, STREAM, **settings) as publisher:
         breakable.says = nonsense
         history.publish(publisher, 10)
-        await wait_until(lambda: len(history.recorder.retries) >= 2)
+        await breakable.has_been_heard(lambda: len(history.recorder.retries))
         breakable.says = None
         await publisher.flush(PATIENCE)
-        assert breakable.said >= 2
     async with Redis.from_url(fresh_server.url) as client:
         history.check(publisher, await stored_ids(client, STREAM), duplicates=10 * publisher.stats.retries)
     assert publisher.stats.acknowledged == 10
@@ -148,7 +153,7 @@ async def test_a_publisher_takes_no_nonsense_for_an_answer(
     async with Publisher(breakable.url, STREAM, idempotent=idempotent, **settings) as publisher:
         breakable.says = nonsense
         history.publish(publisher, 2)
-        await wait_until(lambda: len(history.recorder.retries) >= 2)
+        await breakable.has_been_heard(lambda: len(history.recorder.retries))
         breakable.says = None
         await publisher.flush(PATIENCE)
     async with Redis.from_url(fresh_server.url) as client:
@@ -166,7 +171,7 @@ async def test_a_subscriber_gets_over_nonsense(
         async with Subscriber(breakable.url, STREAM, "audit", start="earliest", hooks=seen) as subscriber:
             assert await consuming.take(subscriber, 1) == ["t1"]
             breakable.says = nonsense
-            await wait_until(lambda: len(seen.of("retrying")) >= 2)
+            await breakable.has_been_heard(lambda: len(seen.of("retrying")))
             breakable.says = None
             await consuming.append(client, "t2")
             async with asyncio.timeout(PATIENCE):
@@ -182,5 +187,5 @@ async def test_what_is_announced_takes_no_memory_before_it_comes(
         breakable.says = announced
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         publisher.publish_nowait(numbered(1))
-        await wait_until(lambda: publisher.stats.retries >= 2)
+        await breakable.has_been_heard(lambda: publisher.stats.retries)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "kilobytes"
