@@ -11,7 +11,7 @@ import pytest
 from commands import command, running
 from copies import Fields, fill, held, ids_of, numbered
 from mainflux_events.testing import RedisServer, redis_server
-from support import PATIENCE, wait_until
+from support import wait_until
 
 
 def holds(server: RedisServer, stream: str, entries: list[Fields]) -> Callable[[], Coroutine[Any, Any, bool]]:
@@ -36,9 +36,9 @@ async def test_it_goes_on_with_what_comes_until_it_is_interrupted(server: RedisS
     some = numbered(4)
     await fill(server, "things", some[:2])
     async with running("mirror", "things", "copy", "--redis", server.url) as process:
-        await wait_until(holds(server, "copy", some[:2]), PATIENCE)
+        await wait_until(holds(server, "copy", some[:2]))
         last = (await fill(server, "things", some[2:]))[-1]
-        await wait_until(holds(server, "copy", some), PATIENCE)
+        await wait_until(holds(server, "copy", some))
         await wait_until(reads_on(server))  # so it has heard that all is appended
         process.send_signal(signal.SIGINT)
         output, errors = await process.communicate()
@@ -57,7 +57,7 @@ async def test_killed_it_goes_on_where_it_was(server: RedisServer) -> None:
         for part in (some[:2], some[2:4], some[4:]):
             ids += await fill(server, "things", part)
             async with running(*mirror) as process:
-                await wait_until(holds(other, "things", some[: len(ids)]), PATIENCE)
+                await wait_until(holds(other, "things", some[: len(ids)]))
                 process.kill()
         assert await ids_of(other, "things") == ids
 
@@ -67,25 +67,25 @@ async def test_it_waits_for_either_server_and_loses_and_repeats_nothing(server: 
     async with redis_server(aof=True) as source, redis_server(aof=True) as target:
         await fill(source, "things", some[:2])
         async with running("mirror", "things", "--redis", source.url, "--to-redis", target.url):
-            await wait_until(holds(target, "things", some[:2]), PATIENCE)
+            await wait_until(holds(target, "things", some[:2]))
             await target.kill()
             await fill(source, "things", some[2:4])
             await target.restart()
-            await wait_until(holds(target, "things", some[:4]), PATIENCE)
+            await wait_until(holds(target, "things", some[:4]))
             await source.kill()
             await source.restart()
             await fill(source, "things", some[4:])
-            await wait_until(holds(target, "things", some), PATIENCE)
+            await wait_until(holds(target, "things", some))
 
 
 async def test_a_stream_that_is_deleted_is_told_and_the_new_one_is_copied(server: RedisServer) -> None:
     some = numbered(3)
     await fill(server, "things", some[:2])
     async with running("mirror", "things", "copy", "--redis", server.url) as process:
-        await wait_until(holds(server, "copy", some[:2]), PATIENCE)
+        await wait_until(holds(server, "copy", some[:2]))
         await server.command("DEL", "things")
         await server.command("XADD", "things", "1-1", *some[2])
-        await wait_until(holds(server, "copy", some), PATIENCE)
+        await wait_until(holds(server, "copy", some))
         process.send_signal(signal.SIGTERM)
         _, errors = await process.communicate()
     assert "was deleted, recreated or restored" in errors.decode()
@@ -97,7 +97,7 @@ async def test_a_position_of_another_source_is_not_taken(server: RedisServer) ->
     async with redis_server() as other:
         moved = ("mirror", "things", "--redis", server.url, "--to-redis", other.url)
         async with running(*moved) as process:
-            await wait_until(holds(other, "things", some), PATIENCE)
+            await wait_until(holds(other, "things", some))
             process.kill()
         key = "mainflux:mirror:things:{things}"
         stored = await other.command("GET", key)
@@ -111,7 +111,7 @@ async def test_a_position_of_another_source_is_not_taken(server: RedisServer) ->
             assert process.stdout is not None
             assert b'"behind": 0.0' in await process.stdout.readline()
             await fill(server, "things", numbered(1))
-            await wait_until(holds(other, "things", some + numbered(1)), PATIENCE)
+            await wait_until(holds(other, "things", some + numbered(1)))
 
 
 @pytest.mark.parametrize("variable", ["MAINFLUX_EVENTS_REDIS", "MAINFLUX_EVENTS_TO_REDIS"])
