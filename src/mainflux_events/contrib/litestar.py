@@ -118,7 +118,7 @@ class IdentityMiddleware(ASGIMiddleware):
         identify: from the request to the identity, or None; a function or a coroutine function.
     """
 
-    scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET)
+    scopes: tuple[ScopeType, ...] = (ScopeType.HTTP, ScopeType.WEBSOCKET)
 
     def __init__(self, identify: Identify) -> None:
         self._identify = identify
