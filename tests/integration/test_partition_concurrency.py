@@ -421,27 +421,35 @@ async def test_of_a_batch_only_what_is_still_this_ones_is_dead_lettered(
     server: RedisServer, client: Redis
 ) -> None:
     seen = Recorder()
-    [lost], [kept] = in_partition(0, 1), in_partition(1, 1)
-    await publish(server, [lost, kept])
+    [lost], kept = in_partition(0, 1), in_partition(1, 2)
+    together = [kept[0], lost, kept[1]]
     go = asyncio.Event()
     calls: list[list[str]] = []
 
     async def fail(events: list[Event]) -> None:
-        calls.append(sorted(thing(event) for event in events))
+        calls.append([thing(event) for event in events])
         await go.wait()
         raise ZeroDivisionError
 
     one = subscriber(server, seen, dead_letter="dead")
-    async with running(one, fail, batch=2, max_wait=60, retry=Retry(2, initial=0)):
-        await wait_until(lambda: calls == [sorted([lost, kept])])
+    async with running(one, fail, batch=3, max_wait=60, retry=Retry(2, initial=0)):
+        for number, id in enumerate(together, 1):
+            await publish(server, [id])
+            await wait_until(lambda number=number: waits(one, number) or calls)
+        await wait_until(lambda: calls == [together])
         await client.set(LEASE, "another's", px=60_000)
         await wait_until(lambda: seen.of("lease_lost"))
         go.set()
         await wait_until(lambda: is_at_the_end(client, 1))
-        assert len(calls) == 2
-        assert (one.stats.dead_lettered, one.stats.given_up) == (1, 0)
+        assert calls == [together] * 2
+        assert (one.stats.dead_lettered, one.stats.given_up) == (2, 0)
     letters = [dict(letter.raw)[b"id"].decode() async for letter in read_dead_letters(server.url, "dead")]
-    assert letters == [kept]
+    assert letters == kept
+
+
+def waits(one: PartitionedSubscriber, events: int) -> bool:
+    """Whether so many events wait for their batch to fill."""
+    return one._workers is not None and one._workers._window.available == events
 
 
 async def test_a_key_is_at_work_once_where_its_partition_is_lost_and_had_again_meanwhile(
