@@ -132,7 +132,8 @@ class Dispatch:
         waits = Waits(retry.initial, retry.maximum)
         attempt = 1
         while error is not None:
-            if isinstance(error, AlreadyHandled) and error.id == _listed(given)[-1].id:
+            last = _listed(given)[-1]
+            if isinstance(error, AlreadyHandled) and (error.stream, error.id) == (last.stream, last.id):
                 # Of a batch, what is said of its last event goes for all before it; what of another, for none behind.
                 logger.warning("already_handled: %s", error)
                 break
