@@ -197,7 +197,7 @@ async def test_a_transaction_that_was_committed_and_not_answered_is_not_done_aga
 async def test_nor_is_that_of_a_batch_of_several_streams(
     server: RedisServer, client: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, answer = Ledger(server, engine, stream=["things", "others"]), LostAnswer(engine, monkeypatch)
+    ledger, answer = Ledger(server, engine, stream=["others", "things"]), LostAnswer(engine, monkeypatch)
     await create(ledger)
     [one] = await append(client, "t1")
     [other] = await append(client, "t2", stream="others")
