@@ -18,7 +18,7 @@ from .policies import Retry, instance, positive
 from .service import Connected
 from .stats import SubscriberStats
 from .stepping import Stepper
-from .window import Key
+from .window import Key, key_of
 from .workers import Workers
 
 
@@ -40,6 +40,8 @@ class Consumer(Stepper):
     _dispatch: Dispatch | None = None
     _workers: Workers | None = None
     _retried: int = 0
+    # What events have in common that are handled in order, unless `run` is told.
+    _key_of: Key = staticmethod(key_of)
 
     @overload
     async def run(self, handler: Handler, *, batch: Literal[1] = 1, **options: Unpack[Options]) -> None: ...
@@ -72,7 +74,7 @@ class Consumer(Stepper):
             concurrency: how many calls there may be at once, for events of different keys. What is stored as handled
                 ends before the oldest unfinished event; from that on, there are 8 events for each call at most.
             key: gives what events have in common that have to be handled in order; None for the `id` of the action.
-                Events of actions without one are all handled in order.
+                Events of actions without one are all handled in order, with partitions those of each partition.
             batch: above 1, the handler gets a list of so many events at most, in their order; `retry`, `timeout` and
                 `on_failure` are about the list as a whole.
             max_wait: seconds that a batch which is not full waits for more events.
@@ -94,6 +96,7 @@ class Consumer(Stepper):
             name=self._name,
             bury=None if self._writer is None else self._bury_event,
             gate=self._gate,
+            lost=self._lost,
         )
         self._check_run(concurrency, batch)
         workers = Workers(
@@ -103,7 +106,7 @@ class Consumer(Stepper):
             self._look_out,
             self._bury,
             concurrency=concurrency,
-            key=key,
+            key=self._key_of if key is None else key,
             batch=batch,
             max_wait=max_wait,
         )
@@ -154,6 +157,10 @@ class Consumer(Stepper):
             await self._workers.bury(event, error, attempts)
         elif self._in_hand:  # it is not, where the handler has committed it
             await self._bury_next(self._place, error, attempts)
+
+    def _lost(self, event: Event) -> bool:
+        """Whether an event that is being handled was forgotten meanwhile."""
+        return self._run is None if self._workers is None else self._workers.lost(event)
 
     def _settle_finished(self) -> bool:
         return super()._settle_finished() if self._workers is None else self._workers.unfinished

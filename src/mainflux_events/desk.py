@@ -90,6 +90,8 @@ class Desk:
         self._observers = observers
         self._share: frozenset[str] = frozenset()
         self._tenancies: dict[str, Tenancy] = {}
+        # Those that are not read any more. They are let go, whosever share they are meanwhile.
+        self._withdrawn: set[str] = set()
         self._ended: list[Tenancy] = []
         self._expiry: asyncio.TimerHandle | None = None
         self._closing = False
@@ -201,8 +203,8 @@ class Desk:
 
     async def _hand_over(self) -> None:
         """Let go what is somebody else's share, once what is in hand of it is finished and stored."""
-        leaving = [stream for stream in self._tenancies if stream not in self._share]
-        finished = [stream for stream in leaving if self._tenancies[stream].withdraw()]
+        self._withdrawn.update(self._tenancies.keys() - self._share)
+        finished = [stream for stream in self._withdrawn if self._tenancies[stream].withdraw()]
         stored = await asyncio.gather(*map(self._stored, finished))
         # Some may have been lost meanwhile.
         over = [each for each, done in zip(finished, stored, strict=True) if done and each in self._tenancies]
@@ -277,6 +279,7 @@ class Desk:
     def _forget(self, streams: list[str]) -> None:
         for stream in streams:
             tenancy = self._tenancies.pop(stream)
+            self._withdrawn.discard(stream)
             tenancy.forget()
             self._ended.append(tenancy)
 

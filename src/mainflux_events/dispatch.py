@@ -34,6 +34,7 @@ class Dispatch:
         name: of the subscriber, or of the group.
         bury: where "skip" means the dead letters, what appends to them.
         gate: until when there may be further attempts.
+        lost: whether an event that is being handled is not this subscriber's any more.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Dispatch:
         name: str = "",
         bury: Bury | None = None,
         gate: Gate | None = None,
+        lost: Callable[[Event], bool] = lambda event: False,
     ) -> None:
         if not callable(handler) or isasyncgenfunction(handler):
             raise ConfigError(
@@ -65,6 +67,7 @@ class Dispatch:
         self._observers = observers
         self._bury = bury
         self._gate = gate or Gate()
+        self._lost = lost
         self.retried: int = 0
 
     async def handle_each(self, events: AsyncIterator[Event], give_up: Callable[[], None]) -> None:
@@ -129,10 +132,14 @@ class Dispatch:
         waits = Waits(retry.initial, retry.maximum)
         attempt = 1
         while error is not None:
-            if isinstance(error, AlreadyHandled) and error.id == _listed(given)[-1].id:
+            last = _listed(given)[-1]
+            if isinstance(error, AlreadyHandled) and (error.stream, error.id) == (last.stream, last.id):
                 # Of a batch, what is said of its last event goes for all before it; what of another, for none behind.
                 logger.warning("already_handled: %s", error)
                 break
+            if all(map(self._lost, _listed(given))):
+                self._report(given, attempt, error, final=False)
+                return None  # it comes again elsewhere
             if isinstance(error, LeaseLost):
                 raise error  # this subscriber may not go on
             if attempt == retry.attempts or not retry.covers(error):

@@ -149,6 +149,14 @@ class Run:
             [end - finished for end in self.ends[handled:]],
         )
 
+    def up_to(self, events: int) -> Run:
+        """The begin of it, with so many of the events."""
+        end = self.end(events)
+        unreadable = self.unreadable if events else None
+        return Run(
+            self, self.entries[:end], self.passed, self.events[:events], unreadable, self.ends[:events]
+        )
+
     def forget_passed(self) -> None:
         """Keep only the IDs of entries that were passed over."""
         kept = [[id, None] for id, _ in self.entries]

@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
 from . import lease
@@ -16,11 +16,10 @@ from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, cursor_key, padded
 from .desk import Desk
-from .errors import ConfigError, LeaseLost
+from .errors import LeaseLost
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks
-from .intake import Entries
 from .iteration import Iteration
 from .lease import Lease, lease_key
 from .link import Channel, Disconnected, Server, Unreachable
@@ -33,7 +32,9 @@ from .service import Connected
 from .shares import Members
 from .sharing import Sharing
 from .sieve import OnUnknown
-from .tasks import conclude, end, together
+from .tasks import together
+from .tenancy import PartitionCommitter, PartitionTenancy
+from .window import key_of
 
 
 class PartitionedSubscriber(Consumer):
@@ -99,7 +100,7 @@ class PartitionedSubscriber(Consumer):
         self._commit_policy = commit
         self._agreement = Agreement(self._link, stream, partitions, self._patience)
         self._members_key = f"mainflux:members:{name}:{stream}"
-        self._tenancies: dict[str, _Tenancy] = {}
+        self._tenancies: dict[str, PartitionTenancy] = {}
         self._desks: list[Desk] = []
         self._sharing: Sharing | None = None
         # Whether a loop was left, and no other one begun: then nobody works on what is in hand.
@@ -141,26 +142,26 @@ class PartitionedSubscriber(Consumer):
         if self._tenancies.get(event.stream) is not tenancy and self._state == "started":
             raise LeaseLost(self.name, f"of {event.stream!r}, whose lease ended; its other partitions go on")
 
+    @staticmethod
+    def _key_of(event: Event) -> Hashable:
+        """The ID of what the action is about. Events whose action has none are in order in each partition."""
+        key = key_of(event)
+        return event.stream if key is None else key
+
     def _keeper_of(self, event: Event) -> Committer | None:
         tenancy = self._tenancies.get(event.stream)
         if tenancy is None or not event.id or padded(event.id) > padded(tenancy.handled):
             return None
         return tenancy.committer
 
-    def _check_run(self, concurrency: int, batch: int) -> None:
-        if concurrency != 1 or batch != 1:
-            raise ConfigError(
-                "concurrency, batch: with partitions one event is handled after another; start more consumers"
-            )
-
     # --- partitions that come and go ---
 
-    def _enter(self, stream: str, held: Lease, stir: Callable[[], None]) -> _Tenancy:
+    def _enter(self, stream: str, held: Lease, stir: Callable[[], None]) -> PartitionTenancy:
         cursor = Cursor(self.name, stream)
         cursor.fence(held.key, held.token)
         place = Place(cursor)
         settings = self._settings()
-        committer = _Committer(
+        committer = PartitionCommitter(
             self._link, [cursor], self._commit_policy, self._settle_finished, stir, **settings
         )
 
@@ -178,7 +179,7 @@ class PartitionedSubscriber(Consumer):
             self._intake.inbox,
             **settings,
         )
-        tenancy = self._tenancies[stream] = _Tenancy(
+        tenancy = self._tenancies[stream] = PartitionTenancy(
             place,
             reader,
             committer,
@@ -202,25 +203,33 @@ class PartitionedSubscriber(Consumer):
         """Leases were renewed, or come or gone: events may be handed out as long as all are held."""
         self._gate.open(min(each.until for each in self._desks))
 
-    def _works_on(self, stream: str) -> bool:
-        """Whether somebody may be at work on an event of this stream."""
-        run = self._run
-        if run is None or run.track.stream != stream or self._idle:
-            return False
-        return self._in_hand or (self._unreadable is not None and self._asking)
-
     def _withdraw_from(self, stream: str, stir: Callable[[], None]) -> bool:
         """Read and hand out no more of a stream. Gives whether nothing of it is in hand; `stir` is called when so."""
         tenancy = self._tenancies[stream]
         self._cancel(tenancy.reading)
         self._intake.drop(stream)
-        if not self._works_on(stream):
+        tenancy.committer.told = stir
+        if self._hand_out_no_more(stream):
             self._forget(stream)
             return True
-        tenancy.committer.told = stir
+        return False
+
+    def _hand_out_no_more(self, stream: str) -> bool:
+        """Let no more of a stream be handled than has to be. Gives whether nothing of it is in hand."""
+        if self._workers is not None:
+            return self._workers.withdraw(stream)
+        if not self._works_on(stream):
+            return True
         del self._events[self._place :]
         self._stop = 0
         return False
+
+    def _works_on(self, stream: str) -> bool:
+        """Whether a loop, or a handler for one event after another, may be at work on an event of this stream."""
+        run = self._run
+        if run is None or run.track.stream != stream or self._idle:
+            return False
+        return self._in_hand or (self._unreadable is not None and self._asking)
 
     def _leave(self, stream: str) -> None:
         """A partition is not this consumer's any more."""
@@ -238,7 +247,10 @@ class PartitionedSubscriber(Consumer):
         """Forget what was fetched of a stream, and what is in hand."""
         self._intake.drop(stream)
         self._settle_finished()
+        if self._workers is not None:
+            self._workers.drop(stream)
         if self._run is not None and self._run.track.stream == stream:
+            self._gate.end_turn()
             self._forget_run()
 
     async def __anext__(self) -> Event:
@@ -315,63 +327,3 @@ class PartitionedSubscriber(Consumer):
 
     def _connected(self) -> list[Connected]:
         return [*super()._connected(), *self._desks, *([] if self._sharing is None else [self._sharing])]
-
-
-class _Committer(Committer):
-    """Stores the cursor of one partition.
-
-    Attributes:
-        told: called when something is finished.
-    """
-
-    told: Callable[[], None] | None = None
-
-    def finished(self, track: Cursor, entries: Entries) -> None:
-        super().finished(track, entries)
-        if self.told is not None:
-            self.told()
-
-
-class _Tenancy:
-    """One partition as long as it is this consumer's.
-
-    Args:
-        place: how far it is read and handled.
-        reader, committer: who do that.
-        reading, storing: their tasks.
-        withdraw, forget: what the consumer does for `desk.Tenancy`.
-    """
-
-    def __init__(
-        self,
-        place: Place,
-        reader: Reader,
-        committer: _Committer,
-        reading: asyncio.Task[None],
-        storing: asyncio.Task[None],
-        *,
-        withdraw: Callable[[], bool],
-        forget: Callable[[], None],
-    ) -> None:
-        self.place = place
-        self.reader = reader
-        self.committer = committer
-        self.reading = reading
-        self.storing = storing
-        self.withdraw = withdraw
-        self.forget = forget
-
-    @property
-    def key(self) -> str:
-        return self.place.cursor.key
-
-    @property
-    def handled(self) -> str:
-        return self.place.cursor.handled
-
-    async def flush(self, timeout: float | None) -> None:
-        await self.committer.flush(timeout)
-
-    async def close(self) -> None:
-        await end([self.reading, self.storing])
-        await conclude([self.reader.disconnect(), self.committer.disconnect()])

@@ -25,6 +25,9 @@ redis.call('PEXPIRE', KEYS[1], 2 * ARGV[2])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
+# Who is none of them: for whether one may go.
+NOBODY: Final = ""
+
 
 class Members:
     """The consumers of one name, as one of them sees them.
@@ -56,9 +59,9 @@ class Members:
             raise Refusal("NONSENSE no list of members was answered")
         return sorted(member.decode("utf-8", "replace") for member in reply)
 
-    def leave(self) -> bytes:
-        """The command that says that this one is going."""
-        return command("ZREM", self.key, self.me)
+    def let_go(self, member: str | None = None) -> bytes:
+        """The command that says that a consumer is going; None for this one."""
+        return command("ZREM", self.key, self.me if member is None else member)
 
 
 def share_out(partitions: int, members: Iterable[str]) -> dict[str, frozenset[int]]:

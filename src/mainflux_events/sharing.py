@@ -18,8 +18,9 @@ from .hooks import Observers
 from .line import TROUBLE, Line
 from .link import Link
 from .refusals import refuse_access
-from .shares import Members, share_out
+from .shares import NOBODY, Members, share_out
 
+_COMMANDS = "EVAL with TIME, ZADD, ZRANGE, ZREMRANGEBYSCORE and PEXPIRE"
 _RIGHTS = "partitions need +eval +time +zadd +zrem +zrange +zremrangebyscore +pexpire on this key"
 
 
@@ -66,6 +67,8 @@ class Sharing:
     async def check(self) -> None:
         """Make the first attempt. Raises AccessRefused, ConfigError, or what may pass."""
         await self._attend()
+        [reply] = await (await self._line.channel()).exchange(self._members.let_go(NOBODY), 1)
+        refuse_access(reply, self._line.where, f"ZREM on {self._members.key!r}", _RIGHTS)
 
     async def run(self) -> None:
         """Go on, until `leave`."""
@@ -80,14 +83,14 @@ class Sharing:
                 except TROUBLE as trouble:
                     await self._line.rest(trouble)
             with contextlib.suppress(*TROUBLE):
-                await (await self._line.channel()).exchange(self._members.leave(), 1)
+                await (await self._line.channel()).exchange(self._members.let_go(), 1)
         finally:
             self._over.set()
 
     async def _attend(self) -> None:
         channel = await self._line.channel()
         [reply] = await channel.exchange(self._members.attend(), 1)
-        refuse_access(reply, self._line.where, f"EVAL with ZADD on {self._members.key!r}", _RIGHTS)
+        refuse_access(reply, self._line.where, f"{_COMMANDS} on {self._members.key!r}", _RIGHTS)
         members = self._members.attending(reply)
         self._line.worked()
         if members == self._known or self._leaving.is_set():

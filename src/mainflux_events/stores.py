@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 
@@ -158,21 +158,59 @@ class CursorStore(ABC):
             ValueError: the event is none of this subscriber.
             RuntimeError: a later one was committed before it.
         """
+        async with self.moving_all([event]) as [move]:
+            yield move
+
+    @asynccontextmanager
+    async def moving_all(self, events: Sequence[Event]) -> AsyncGenerator[list[Move], None]:
+        """The same for a batch, which may be of several streams: a move for each, to the last event of it.
+
+        Raises:
+            AlreadyHandled: all of this was committed before; or, not about the last event, some of it.
+            ValueError, RuntimeError: as `moving`; there are no events.
+        """
+        last = {event.stream: event for event in events}
+        if not last:
+            raise ValueError("transaction: an event is wanted, or several")
+        # In one order, whatever that of the batch: of two readers, neither waits for what the other has locked.
+        positions = [(self._position_of(last[stream]), last[stream].id) for stream in sorted(last)]
+        async with self._lock:
+            moves = [Move(position, id) for position, id in positions]
+            try:
+                for position, id in positions:
+                    _check_is_next(position, id)
+                yield moves
+            except AlreadyHandled:
+                for position, id in positions:
+                    if not await self._is_committed(position, id):
+                        raise
+                raise AlreadyHandled(events[-1].stream, events[-1].id) from None
+            for position, id in positions:
+                position.moved(id)
+
+    def _position_of(self, event: Event) -> Position:
         position = self._positions.get(event.stream)
         if position is None or not event.id:
             raise ValueError("transaction: this event was not received by the subscriber of these cursors")
-        async with self._lock:
-            if position.known is None:
-                raise NotStarted(f"the subscriber {position.name!r}")
-            if event.id == position.known:
-                raise AlreadyHandled(event.stream, event.id)
-            if padded(event.id) < padded(position.known):
-                raise RuntimeError(
-                    f"transaction: entry {position.known} of {event.stream!r} was committed before {event.id}, which "
-                    "is done with by that: handle one event, or batch, at a time"
-                )
-            yield Move(position, event.id)
-            position.moved(event.id)
+        return position
+
+    async def _is_committed(self, position: Position, id: str) -> bool:
+        if position.known == id:
+            return True
+        found = await self.load(position.name, position.stream)
+        return found != position.known and position.refused(found, id)
+
+
+def _check_is_next(position: Position, id: str) -> None:
+    if position.known is None:
+        raise NotStarted(f"the subscriber {position.name!r}")
+    if id == position.known:
+        raise AlreadyHandled(position.stream, id)
+    if padded(id) < padded(position.known):
+        raise RuntimeError(
+            f"transaction: entry {position.known} of {position.stream!r} was committed before {id}, which is done with "
+            "by that: handle one event, or batch, at a time"
+        )
 
 
 def bound(store: CursorStore, owner: object, name: str, streams: Iterable[str]) -> dict[str, Position]:

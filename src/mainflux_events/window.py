@@ -7,9 +7,10 @@ far a stream is handled hears only of entries before which no other is unfinishe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from heapq import heappop, heappush
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import count
+from operator import sub
 from typing import Final, TypeAlias
 
 from .events import Event
@@ -67,6 +68,11 @@ class Slot:
         return self.stretch.window
 
     @property
+    def dropped(self) -> bool:
+        """Whether its stream was dropped, since it was added."""
+        return self.stretch.dropped
+
+    @property
     def event(self) -> Event:
         """The event itself. There is none where the entry cannot be handed out."""
         return self.stretch.run.events[self.place]
@@ -75,7 +81,7 @@ class Slot:
 class Stretch:
     """A run in the window: which of its events are finished, and how much of it was told to its keeper."""
 
-    __slots__ = ("finished", "kept", "run", "told", "window")
+    __slots__ = ("dropped", "finished", "kept", "run", "told", "window")
 
     def __init__(self, window: Window, run: Run) -> None:
         self.window: Window = window
@@ -85,6 +91,7 @@ class Stretch:
         self.finished: bytearray = bytearray(len(run.ends))
         self.kept: int = 0
         self.told: int = 0
+        self.dropped: bool = False
 
     def advance(self) -> tuple[int, int]:
         """Tell the keeper what is finished from the begin on. Gives how many events that were, and entries."""
@@ -98,6 +105,16 @@ class Stretch:
             run.keeper.finished(run.track, run.entries[self.told : told])
             self.kept, self.told = kept, told
         return advanced
+
+    def cut(self, events: int) -> None:
+        """Keep so many of its events, at least those that were told."""
+        self.run = self.run.up_to(events)
+        del self.finished[events:]
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """How many of its events, and of its entries, were not told."""
+        return len(self.finished) - self.kept, len(self.run.entries) - self.told
 
     @property
     def over(self) -> bool:
@@ -186,10 +203,12 @@ class Window:
         return taken
 
     def finish(self, slots: Sequence[Slot]) -> int:
-        """These are finished. Gives how many of them were not before."""
+        """These are finished. Gives how many of them were not before: none of a stream that was dropped."""
         count = 0
         tracks: set[Track] = set()
         for slot in slots:
+            if slot.dropped:
+                continue
             finished = slot.stretch.finished
             count += not finished[slot.place]
             finished[slot.place] = True
@@ -212,12 +231,69 @@ class Window:
             else:
                 del self._lanes[lane.key]
 
+    # --- streams that go ---
+
+    def withdraw(self, stream: str) -> bool:
+        """Let no more of a stream begin than what is before an event of it that has. Gives whether any of it is left.
+
+        So all that was finished is told in the end, and nothing of it is handled again by whoever goes on behind it.
+        """
+        waiting = {(slot.stretch, slot.place) for slot in self._waiting()}
+        for track in self._tracks(stream):
+            stretches = self._stretches[track]
+            while stretches and self._cut(stretches[-1], waiting):
+                stretches.pop()
+            self._advance(track)
+        self._keep(lambda slot: slot.place < len(slot.stretch.finished))
+        return any(self._stretches[track] for track in self._tracks(stream))
+
+    def drop(self, stream: str) -> None:
+        """Forget all of a stream: nothing more of it begins, and nothing that is finished of it counts any more."""
+        for track in self._tracks(stream):
+            for stretch in self._stretches.pop(track):
+                stretch.dropped = True
+                self._free_up(*stretch.left)
+        self._keep(lambda slot: not slot.dropped)
+
+    def _tracks(self, stream: str) -> list[Track]:
+        return [track for track in self._stretches if track.stream == stream]
+
+    def _waiting(self) -> Iterator[Slot]:
+        yield from self._in_turn
+        for lane in self._lanes.values():
+            yield from lane.waiting
+
+    def _cut(self, stretch: Stretch, waiting: Container[tuple[Stretch, int]]) -> bool:
+        """Take those off its end that wait. Gives whether there are no others."""
+        before = stretch.left
+        events = len(stretch.finished)
+        while events and (stretch, events - 1) in waiting:
+            events -= 1
+        stretch.cut(events)
+        self._free_up(*map(sub, before, stretch.left if events else (0, 0)))
+        return not events
+
+    def _free_up(self, events: int, entries: int) -> None:
+        self._free += events
+        self._free_entries += entries
+
+    def _keep(self, wanted: Callable[[Slot], bool]) -> None:
+        """Of the events that wait, let all others wait no more."""
+        self._in_turn = deque(filter(wanted, self._in_turn))
+        for lane in self._lanes.values():
+            lane.waiting = deque(filter(wanted, lane.waiting))
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.busy or lane.waiting}
+        free = [lane for lane in self._lanes.values() if not lane.busy]
+        self._ready = [(lane.waiting[0].number, lane) for lane in free]
+        heapify(self._ready)
+        self.available = len(self._in_turn) + sum(len(lane.waiting) for lane in free)
+
+    # --- up to where all are finished ---
+
     def _advance(self, track: Track) -> None:
         stretches = self._stretches[track]
         while stretches:
-            events, entries = stretches[0].advance()
-            self._free += events
-            self._free_entries += entries
+            self._free_up(*stretches[0].advance())
             if not stretches[0].over:
                 break
             stretches.popleft()

@@ -21,7 +21,7 @@ from .gate import Gate
 from .intake import Intake, Run
 from .policies import positive, whole
 from .turns import TURN_EVENTS, TURN_SECONDS, Turns
-from .window import Key, Slot, Window, key_of
+from .window import Key, Slot, Window
 
 # The window, in calls of the handler that there may be at once: the more, the longer the others go on beside a key
 # that is slow, and the more comes again after a crash.
@@ -47,7 +47,7 @@ class Workers:
         look_out: has what is finished in this turn of the event loop stored together.
         bury: has the entry of an event dead-lettered.
         concurrency: how many calls there may be at once.
-        key: what events have in common that have to be handled in order; None for the ID of the action.
+        key: what events have in common that have to be handled in order.
         batch: how many events a call may have; with more than one it gets a list.
         max_wait: seconds that a batch which is not full waits for more.
 
@@ -68,14 +68,14 @@ class Workers:
         bury: Bury,
         *,
         concurrency: int,
-        key: Key | None,
+        key: Key,
         batch: int,
         max_wait: float,
     ) -> None:
         whole("concurrency", concurrency)
         whole("batch", batch)
         positive("max_wait", max_wait, zero=True)
-        if key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+        if not callable(key) or inspect.iscoroutinefunction(key):
             raise ConfigError(f"key: a plain function of an event is wanted, not {key!r}")
         self._intake = intake
         self._gate = gate
@@ -84,7 +84,7 @@ class Workers:
         self._bury = bury
         self._concurrency = concurrency
         # Where one handler works at a time, all are in order, whatever their keys.
-        self._key: Key | None = (key or key_of) if concurrency > 1 else None
+        self._key: Key | None = key if concurrency > 1 else None
         self._batch = batch
         self._max_wait = max_wait
         self._size = WINDOW * concurrency * batch
@@ -157,9 +157,32 @@ class Workers:
         self._strange = self._calls
         self._disarm()
 
+    def lost(self, event: Event) -> bool:
+        """Whether an event that is at work was forgotten meanwhile."""
+        return self._window.slot_of(event) is None
+
     def rest(self) -> list[Run]:
         """What is not finished, and what is behind it."""
         return self._window.rest()
+
+    def withdraw(self, stream: str) -> bool:
+        """Begin no more of a stream than has to be, so that none of it is finished above an unfinished one.
+
+        Gives whether nothing of it is left, neither at work nor waiting.
+        """
+        left = self._window.withdraw(stream)
+        self._less_waits()
+        return not left
+
+    def drop(self, stream: str) -> None:
+        """Forget all of a stream. What is at work of it goes on to its end, and counts for nothing."""
+        self._window.drop(stream)
+        self._less_waits()
+
+    def _less_waits(self) -> None:
+        if not self._window.available:
+            self._disarm()
+        self._engage()
 
     # --- in ---
 
@@ -316,9 +339,11 @@ class Workers:
             del self._began[slots[0]]
             if slots[0].window is not self._window:
                 self._strange -= 1
-        if done is not None and not self._closed and slots[0].window is self._window:
+        if self._closed or slots[0].window is not self._window:
+            return
+        if done is not None:
             self._finish(slots, done)
-            self._window.release(slots)
+        self._window.release(slots)
 
     def _finish(self, slots: list[Slot], done: bool) -> None:
         if self._turns.finished() and self._concurrency > 1:
@@ -334,14 +359,16 @@ class Workers:
         Raises:
             Unburied: it could not be.
         """
-        slot = self._window.slot_of(event)
-        if slot is None:
+        if self._strange:
             raise Unburied
-        await self._bury_slot(slot, error, attempts)
+        if (slot := self._window.slot_of(event)) is not None:  # else its stream was dropped
+            await self._bury_slot(slot, error, attempts)
 
     async def _bury_slot(self, slot: Slot, error: BaseException, attempts: int) -> None:
         first = slot.window.is_first(slot)
         buried = await self._bury(slot.run, slot.place, error, attempts, first)
+        if slot.dropped:
+            return
         if buried is None or slot.window is not self._window:
             raise Unburied
         self._finish([slot], buried)

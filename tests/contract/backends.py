@@ -56,7 +56,6 @@ class Backend:
         competing: whether those of one name share the events out among them.
         counts_crashes: whether it gives up an event that kills each process which handles it.
         several: whether one of them reads several streams.
-        at_once: whether `run` may have several events in hand.
         place: the key of the stream that events of this one are in.
         resubscribes: how many of them one after the other show that nothing is left behind.
         processes: whether several processes can share its server, so that one of them can be killed.
@@ -69,7 +68,6 @@ class Backend:
     competing: bool = False
     counts_crashes: bool = False
     several: bool = True
-    at_once: bool = True
     place: Callable[[str], str] = str
     resubscribes: int = 1000
     processes: bool = True
@@ -99,7 +97,6 @@ BACKENDS = {
             _PARTITIONED,
             _TO_ONE_PARTITION,
             several=False,
-            at_once=False,
             place=_place,
             resubscribes=100,  # each makes several times as many connections
         ),

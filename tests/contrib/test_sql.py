@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+import killed_ledger
 from consuming import STREAM, Recorder, append, thing
 from mainflux_events import (
     AlreadyHandled,
@@ -153,32 +156,92 @@ async def test_a_loop_that_was_left_begins_again_behind_what_is_committed(
         assert thing(await anext(subscriber)) == "t3"
 
 
+class LostAnswer:
+    """Has the answer to one COMMIT get lost, when armed.
+
+    Attributes:
+        armed: whether it is the next one.
+        lost: how many were.
+    """
+
+    def __init__(self, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.armed, self.lost = False, 0
+        dialect = engine.sync_engine.dialect
+        self._commit = dialect.do_commit
+        monkeypatch.setattr(type(dialect), "do_commit", self)
+
+    def __call__(self, connection: Any) -> None:
+        self._commit(connection)
+        if self.armed and not self.lost:
+            self.lost += 1
+            raise OperationalError("COMMIT", None, ConnectionResetError())
+
+
 async def test_a_transaction_that_was_committed_and_not_answered_is_not_done_again(
     ledger: Ledger, client: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dialect = engine.sync_engine.dialect
-    commit, lost = type(dialect).do_commit, []
-
-    def commit_and_lose_the_answer(self: Any, connection: Any) -> None:
-        commit(self, connection)
-        if armed and not lost:
-            lost.append(connection)
-            raise OperationalError("COMMIT", None, ConnectionResetError())
-
-    armed = False
-    monkeypatch.setattr(type(dialect), "do_commit", commit_and_lose_the_answer)
+    answer = LostAnswer(engine, monkeypatch)
     await append(client, "t1", "t2")
 
     async def handle(event: Event) -> None:
-        nonlocal armed
-        armed = True
+        answer.armed = True
         await ledger.note(event)
 
     async with ledger.running(handle):
         await wait_until(lambda: ledger.has("t1", "t2"))
-    assert len(lost) == 1
+    assert answer.lost == 1
     assert ledger.subscriber.stats.handled == 2
     assert ledger.subscriber.stats.given_up == 0
+
+
+async def test_nor_is_that_of_a_batch_of_several_streams(
+    server: RedisServer, client: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, answer = Ledger(server, engine, stream=["others", "things"]), LostAnswer(engine, monkeypatch)
+    await create(ledger)
+    [one] = await append(client, "t1")
+    [other] = await append(client, "t2", stream="others")
+    calls: list[list[str]] = []
+
+    async def handle(events: list[Event]) -> None:
+        calls.append(sorted(thing(event) for event in events))
+        answer.armed = True
+        async with ledger.cursors.transaction(events) as connection:
+            for event in events:
+                await note(connection, event)
+
+    async with ledger.running(handle, batch=2):
+        await wait_until(lambda: ledger.subscriber.stats.handled == 2)
+        assert [await ledger.stored("things"), await ledger.stored("others")] == [one, other]
+    assert sorted(await ledger.effects()) == ["t1", "t2"]
+    assert calls == [["t1", "t2"]] * 2
+    assert ledger.subscriber.stats.given_up == 0
+
+
+async def test_a_batch_of_which_a_stream_alone_was_committed_before_is_not_taken_for_handled(
+    server: RedisServer, client: Redis, engine: AsyncEngine
+) -> None:
+    ledger = Ledger(server, engine, stream=["things", "others"])
+    await create(ledger)
+    await append(client, "t1")
+    await append(client, "t2", stream="others")
+    refused: list[str] = []
+
+    async def handle(events: list[Event]) -> None:
+        [one, other] = sorted(events, key=lambda event: event.stream)
+        if not refused:
+            await ledger.note(one)
+        try:
+            async with ledger.cursors.transaction([one, other]):
+                pass
+        except AlreadyHandled as error:
+            refused.append(error.stream)
+            await ledger.note(other)
+
+    async with ledger.running(handle, batch=2):
+        await wait_until(lambda: ledger.subscriber.stats.handled == 2)
+    assert refused == ["others"]
+    assert sorted(await ledger.effects()) == ["t1", "t2"]
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -229,7 +292,7 @@ async def test_a_batch_is_handled_in_one_transaction_or_not_at_all(ledger: Ledge
 
     async def handle(events: list[Event]) -> None:
         sizes.append(len(events))
-        async with ledger.cursors.transaction(events[-1]) as connection:
+        async with ledger.cursors.transaction(events) as connection:
             for event in events:
                 await note(connection, event)
             if not ledger.recorder.of("handler_failed"):
@@ -239,6 +302,45 @@ async def test_a_batch_is_handled_in_one_transaction_or_not_at_all(ledger: Ledge
         await wait_until(lambda: ledger.has(*things))
         assert await ledger.stored() == last
     assert sizes == [10, 10]
+
+
+@pytest.mark.parametrize("when", ["within", "behind"])
+async def test_killed_within_or_behind_a_transaction_over_several_streams_it_hands_out_again_what_was_not_committed(
+    when: str, server: RedisServer, client: Redis, database: str
+) -> None:
+    ledger = killed_ledger.Ledger(database)
+    await ledger.create()
+    appended = {stream: [f"{stream[0]}{number}" for number in range(200)] for stream in killed_ledger.STREAMS}
+    for turn in range(20):  # by turns, so that batches hold some of both
+        for stream, things in appended.items():
+            await append(client, *things[10 * turn : 10 * turn + 10], stream=stream)
+    command = [sys.executable, killed_ledger.__file__, server.url, database]
+    for batches in (0, 2):
+        process = await asyncio.create_subprocess_exec(*command, str(batches), when)
+        assert await process.wait() == -signal.SIGKILL
+    committed = await noted(ledger)
+    handled = sum(map(len, committed.values()))
+    assert handled
+    assert handled < 400
+    async with ledger.subscriber(server.url) as subscriber:
+        running = asyncio.create_task(subscriber.run(ledger.note, batch=killed_ledger.BATCH))
+        await wait_until(lambda: len(ledger.noted) >= 400 - handled)
+        running.cancel()
+        await asyncio.wait([running])
+    for stream, things in appended.items():
+        assert committed[stream] == things[: len(committed[stream])]
+        again = [thing(event) for event in ledger.noted if event.stream == stream]
+        assert again == things[len(committed[stream]) :], "what was not committed, and nothing else"
+    assert await noted(ledger) == appended
+    await ledger.engine.dispose()
+
+
+async def noted(ledger: killed_ledger.Ledger) -> dict[str, list[str]]:
+    """The notes by stream, in order."""
+    async with ledger.engine.connect() as connection:
+        rows = list(await connection.execute(sa.select(killed_ledger.NOTES)))
+    found = {stream: [row.thing for row in rows if row.stream == stream] for stream in killed_ledger.STREAMS}
+    return {stream: sorted(things, key=lambda each: int(each[1:])) for stream, things in found.items()}
 
 
 async def test_a_session_of_the_orm_can_be_part_of_it(ledger: Ledger, client: Redis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,67 +13,46 @@ from redis.asyncio import Redis
 
 from consuming import Recorder, thing, things
 from mainflux_events import (
-    Backoff,
     Commit,
     ConfigError,
     CursorCorrupt,
     EncodeError,
     Event,
     LeaseLost,
-    PartitionedSubscriber,
-    Publisher,
     ThingRemoved,
     Undelivered,
     UnknownAction,
 )
-from mainflux_events.partitions import partition_of, partition_streams
+from mainflux_events.partitions import partition_of
 from mainflux_events.testing import RedisServer
+from partitioning import (
+    PARTITIONS,
+    STREAM,
+    STREAMS,
+    TTL,
+    Chosen,
+    cursors,
+    in_partition,
+    publish,
+    publisher,
+    short_leases,
+    subscriber,
+)
 from support import PATIENCE, no_clients_left, wait_until, within
 
-STREAM, PARTITIONS = "things", 4
-STREAMS = partition_streams(STREAM, PARTITIONS)
-TTL = 1.0
 CLOSE_BOUND = 2.5  # seconds, as the contract has it
 
 
 @pytest.fixture(autouse=True)
-def _quick(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mainflux_events.lease.TTL", TTL)
-    monkeypatch.setattr("mainflux_events.desk.RENEW_EVERY", 0.1)
-    monkeypatch.setattr("mainflux_events.desk.ASK_EVERY", 0.05)
-
-
-def publisher(server: RedisServer, **settings: Any) -> Publisher:
-    defaults: dict[str, Any] = {"partitions": PARTITIONS, "backoff": Backoff(0.01, 0.05)}
-    return Publisher(server.url, STREAM, **(defaults | settings))
-
-
-def subscriber(server: RedisServer, *hooks: Recorder, **settings: Any) -> PartitionedSubscriber:
-    defaults: dict[str, Any] = {"partitions": PARTITIONS, "start": "earliest", "hooks": hooks}
-    return PartitionedSubscriber(server.url, STREAM, "audit", **(defaults | settings))
-
-
-def in_partition(number: int, count: int) -> list[str]:
-    """IDs of things that go to this partition."""
-    found = [id for id in things(40 * count) if partition_of(id, PARTITIONS) == number]
-    return found[:count]
-
-
-async def publish(server: RedisServer, ids: list[str]) -> None:
-    async with publisher(server) as one:
-        for id in ids:
-            await one.publish(ThingRemoved(id))
-        await one.flush(PATIENCE)
+def _quick() -> Iterator[None]:
+    with short_leases():
+        yield
 
 
 async def contents(client: Redis) -> list[list[str]]:
     """The IDs of the things in each partition."""
     found = [await client.xrange(stream) for stream in STREAMS]
     return [[fields[b"id"].decode() for _, fields in entries] for entries in found]
-
-
-async def cursors(client: Redis) -> list[bytes | None]:
-    return [await client.get(f"mainflux:cursor:audit:{stream}") for stream in STREAMS]
 
 
 # --- publishing -----------------------------------------------------------------------------------------------------
@@ -239,22 +219,6 @@ async def test_more_consumers_than_partitions_have_none_and_take_over(server: Re
     await waits.end()
 
 
-class Chosen:
-    """Has all partitions be the share of one consumer: of whom, the test says."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.who = ""
-        monkeypatch.setattr("mainflux_events.sharing.share_out", self._share_out)
-
-    def _share_out(self, partitions: int, members: list[str]) -> dict[str, frozenset[int]]:
-        return {each: frozenset(range(partitions) if each == self.who else ()) for each in members}
-
-    def begin_with(self, one: Consumer) -> None:
-        """Until another one comes."""
-        sharing = one.subscriber._sharing
-        self.who = sharing._members.me if sharing is not None else ""
-
-
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> Chosen:
     return Chosen(monkeypatch)
@@ -266,8 +230,6 @@ async def test_a_partition_is_handed_over_when_the_event_in_hand_is_finished_and
     ids = in_partition(0, 5)
     await publish(server, ids)
     one = Consumer(server, commit=Commit.every(events=1000, seconds=60))
-    await wait_until(lambda: one.subscriber._sharing)
-    chosen.begin_with(one)
     await wait_until(lambda: all_assigned(one) and len(one.handled) == 5)
     more = in_partition(0, 10)[5:]
     one.go.clear()
@@ -275,7 +237,7 @@ async def test_a_partition_is_handed_over_when_the_event_in_hand_is_finished_and
     await wait_until(lambda: one.in_hand == more[0])
     other = Consumer(server)
     await wait_until(lambda: other.subscriber._sharing)
-    chosen.begin_with(other)
+    chosen.give(other.subscriber, one.subscriber)
     await wait_until(lambda: one.assignment == (0,) and other.assignment == (1, 2, 3))
     assert other.handled == [], "the handler of the first has not ended"
     one.go.set()
@@ -284,6 +246,29 @@ async def test_a_partition_is_handed_over_when_the_event_in_hand_is_finished_and
         await each.end()
     assert one.handled == [*ids, more[0]], "nothing behind the event in hand"
     assert other.handled == more[1:], "nothing twice"
+
+
+async def test_a_partition_that_is_wanted_again_before_it_was_handed_over_is_read_on(
+    server: RedisServer, chosen: Chosen
+) -> None:
+    ids = in_partition(0, 5)
+    one = Consumer(server)
+    await wait_until(lambda: all_assigned(one))
+    one.go.clear()
+    await publish(server, ids[:3])
+    await wait_until(lambda: one.in_hand == ids[0])
+    other = Consumer(server)
+    await wait_until(lambda: other.subscriber._sharing)
+    chosen.give(other.subscriber, one.subscriber)
+    await wait_until(lambda: other.assignment == (1, 2, 3))
+    chosen.give(one.subscriber)
+    await other.end()
+    await wait_until(lambda: one.assignment == (0, 1, 2, 3))
+    one.go.set()
+    await publish(server, ids[3:])
+    await wait_until(lambda: len(one.handled) == 5)
+    await one.end()
+    assert one.handled == ids
 
 
 async def test_the_event_of_a_loop_that_was_left_does_not_keep_its_partition(server: RedisServer) -> None:
@@ -391,12 +376,6 @@ async def test_commit_stores_the_event_in_hand_and_refuses_any_other(
         with pytest.raises(ValueError, match="not the one that was handed out last"):
             await one.commit(Event(first.action))
         assert (await one.lag())[STREAMS[3]].entries == 1
-
-
-@pytest.mark.parametrize("option", [{"concurrency": 2}, {"batch": 10}])
-async def test_a_run_handles_one_event_after_another(server: RedisServer, option: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="with partitions one event is handled after another"):
-        await subscriber(server).run(print, **option)
 
 
 async def test_a_cursor_that_is_no_id_is_an_error_at_the_start(server: RedisServer, client: Redis) -> None:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +15,16 @@ from redis.asyncio import Redis
 
 import consuming
 import histories
-from mainflux_events import AccessRefused, Backoff, GroupSubscriber, Publisher, Subscriber
+from mainflux_events import (
+    AccessRefused,
+    Backoff,
+    Event,
+    GroupSubscriber,
+    PartitionedSubscriber,
+    Publisher,
+    Subscriber,
+    ThingRemoved,
+)
 from mainflux_events.testing import RedisServer, redis_server
 from support import PATIENCE, wait_until
 
@@ -28,7 +37,10 @@ SIDES = {
     "audit": "subscribing",
     "worker": "subscribing",
     "member": "groups",
+    "producer": "partitions",
+    "sharer": "partitions",
 }
+PARTITIONS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +65,22 @@ async def url_of(server: RedisServer, user: str, *without: str) -> str:
     return f"unix://{user}:secret@{quote(str(server.socket))}"
 
 
-async def starting(url: str) -> Publisher | Subscriber | GroupSubscriber:
+Side: TypeAlias = Publisher | Subscriber | GroupSubscriber | PartitionedSubscriber
+
+
+async def starting(url: str) -> Side:
     """Start the side that the user of a URL is for."""
-    side: Publisher | Subscriber | GroupSubscriber
+    side: Side
     if url.startswith("unix://audit:"):
         side = Subscriber(url, STREAM, "audit")
     elif url.startswith("unix://worker:"):
         side = Subscriber(url, STREAM, "audit", exclusive="standby")
     elif url.startswith("unix://member:"):
         side = GroupSubscriber(url, STREAM, "workers")
+    elif url.startswith("unix://producer:"):
+        side = Publisher(url, STREAM, backoff=SHORT, partitions=PARTITIONS)
+    elif url.startswith("unix://sharer:"):
+        side = PartitionedSubscriber(url, STREAM, "audit", partitions=PARTITIONS)
     else:
         side = Publisher(url, STREAM, backoff=SHORT, idempotent=url.startswith("unix://once:"))
     await side.start()
@@ -155,12 +174,54 @@ async def test_the_listed_rights_are_enough_for_a_group(
     assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS
 
 
+async def test_the_listed_rights_are_enough_for_partitions(
+    fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.desk.RENEW_EVERY", 0.1)
+    monkeypatch.setattr("mainflux_events.desk.ASK_EVERY", 0.05)
+    producer, sharer = await url_of(fresh_server, "producer"), await url_of(fresh_server, "sharer")
+    seen, ids = consuming.Recorder(), [f"t{number}" for number in range(200)]
+    handled: list[str] = []
+
+    def subscriber() -> PartitionedSubscriber:
+        settings: dict[str, Any] = {"partitions": PARTITIONS, "start": "earliest", "hooks": seen}
+        return PartitionedSubscriber(sharer, STREAM, "audit", **settings)
+
+    async def handle(event: Event) -> None:
+        await asyncio.sleep(0)
+        handled.append(consuming.thing(event))
+
+    async with Publisher(producer, STREAM, partitions=PARTITIONS) as publisher, asyncio.TaskGroup() as tasks:
+        runs = []
+        for share in (ids[:100], ids[100:]):  # the second consumer gets half of the partitions from the first
+            one = subscriber()
+            runs.append(tasks.create_task(one.run(handle, concurrency=4)))
+            await wait_until(lambda one=one, runs=runs: len(one.assignment) == PARTITIONS // len(runs))
+            for id in share:
+                await publisher.publish(ThingRemoved(id))
+            await wait_until(lambda share=share: {*share} <= {*handled})
+            await fresh_server.command("SCRIPT", "FLUSH")
+            assert [lag.seconds for lag in (await one.lag()).values()]
+        for run in runs:
+            run.cancel()
+    async with subscriber() as last:
+
+        async def nothing_is_left() -> bool:
+            return [lag.entries for lag in (await last.lag()).values()] == [0] * PARTITIONS
+
+        await wait_until(nothing_is_left)
+    assert sorted(handled) == sorted(ids)
+    assert seen.seen == []
+    assert await refused_commands(fresh_server) <= SAYS_WHAT_IT_IS | WOULD_LIKE
+
+
 # What a missing right shows in only later.
 LATER = {
     *((user, "+type") for user in SIDES),
     ("audit", "+evalsha"),
     ("worker", "+evalsha"),
     ("member", "+evalsha"),
+    ("sharer", "+evalsha"),
 }
 
 
@@ -210,18 +271,26 @@ async def test_without_the_right_to_type_a_key_of_another_type_is_told_later(
         assert seen.of("retrying")[0].reason.startswith("WRONGTYPE")
 
 
-async def test_without_the_right_to_evalsha_commits_are_reported(fresh_server: RedisServer) -> None:
+@pytest.mark.parametrize("user", ["audit", "sharer"])
+async def test_without_the_right_to_evalsha_commits_are_reported(
+    user: str, fresh_server: RedisServer
+) -> None:
     seen = consuming.Recorder()
-    url = await url_of(fresh_server, "audit", "+evalsha")
+    url = await url_of(fresh_server, user, "+evalsha")
+    settings: dict[str, Any] = {"start": "earliest", "hooks": seen}
+    subscriber: Subscriber | PartitionedSubscriber = Subscriber(url, STREAM, "audit", **settings)
+    if user == "sharer":
+        subscriber = PartitionedSubscriber(url, STREAM, "audit", partitions=PARTITIONS, **settings)
     async with Redis.from_url(fresh_server.url) as client:
-        await consuming.append(client, *(f"t{number}" for number in range(10)), stream=STREAM)
-    async with Subscriber(url, STREAM, "audit", start="earliest", hooks=seen) as subscriber:
+        ids = (f"t{number}" for number in range(10))
+        await consuming.append(client, *ids, stream=subscriber.streams[0])
+    async with subscriber:
         for _ in range(10):
             await anext(subscriber)
             await asyncio.sleep(0)
         await wait_until(lambda: seen.of("cursor_not_saved"))
         assert seen.of("cursor_not_saved")[0].reason.startswith("NOPERM")
-        await fresh_server.command("ACL", "SETUSER", "audit", "+evalsha")
+        await fresh_server.command("ACL", "SETUSER", user, "+evalsha")
 
 
 async def with_publisher(url: str) -> None:

@@ -37,7 +37,7 @@ LAYERS = [
     ["iteration", "keeping", "reader", "writer", "groups", "tenure", "desk"],
     ["posting", "pending", "stores", "sharing"],
     ["commits", "storing"],
-    ["acks"],
+    ["acks", "tenancy"],
     ["standing", "service"],
     ["join", "claims", "checkup"],
     ["stepping", "workers"],

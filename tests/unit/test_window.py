@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -87,10 +87,10 @@ def queued(window: Window, run: Run, keys: Sequence[Hashable] | None = None) -> 
     return slots
 
 
-def finish(window: Window, slots: list[Slot]) -> None:
+def finish(window: Window, slots: list[Slot], dropped: Collection[Slot] = ()) -> None:
     """These are finished, and done with where they were taken."""
     taken = [slot for slot in slots if slot.lane is not None and slot.lane.busy]
-    assert window.finish(slots) == len(slots)
+    assert window.finish(slots) == len([slot for slot in slots if slot not in dropped])
     window.release(taken)
 
 
@@ -267,6 +267,76 @@ def test_what_is_left_can_be_taken_again() -> None:
     assert track.told == 7
 
 
+# --- streams that go ------------------------------------------------------------------------------------------------
+
+
+def test_of_a_stream_that_is_withdrawn_nothing_begins_behind_the_last_that_has() -> None:
+    window, track, other = Window(100), Track(), Track("other")
+    first, second, third, *_ = queued(window, track.run("ee-e-e"), "abac")
+    queued(window, track.run("-e-"), "d")
+    [another] = queued(window, other.run("e"), "e")
+    assert [window.take(1), window.take(1)] == [[first], [second]]
+    assert not window.withdraw("nothing")
+    assert window.withdraw("things"), "the first two are at work"
+    assert (window.available, window.room) == (1, 97)
+    assert [window.take(1), window.take(1)] == [[another], []]
+    finish(window, [first])
+    assert window.take(1) == [], "the third was behind the second"
+    assert window.withdraw("things")
+    finish(window, [second])
+    assert not window.withdraw("things")
+    assert track.told == 3
+    assert third.stretch.run.events == [first.event, second.event]
+
+
+def test_what_is_before_one_that_has_begun_still_begins_when_its_stream_is_withdrawn() -> None:
+    window, track = Window(100), Track()
+    first, second, third, _ = queued(window, track.run("eeee"), "aaba")
+    assert [window.take(1), window.take(1)] == [[first], [third]]
+    finish(window, [third])
+    assert window.withdraw("things")
+    finish(window, [first])
+    assert [window.take(1), window.take(1)] == [[second], []]
+    finish(window, [second])
+    assert track.told == 3, "nothing that was handled comes again"
+    assert not window.withdraw("things")
+
+
+def test_a_stream_that_is_withdrawn_is_gone_when_all_of_it_that_has_begun_is_finished_already() -> None:
+    window, track = Window(100), Track()
+    first, _ = queued(window, track.run("ee"), "aa")
+    window.take(1)
+    finish(window, [first])
+    assert not window.withdraw("things")
+    assert (track.told, window.room, window.available, window.unfinished) == (1, 100, 0, False)
+
+
+def test_nothing_of_a_stream_that_was_dropped_counts_any_more_and_its_keys_stay_busy() -> None:
+    window, track = Window(100), Track()
+    first, _ = queued(window, track.run("e-e"), "aa")
+    [other] = queued(window, Track("other").run("e"), "b")
+    assert window.take(1) == [first]
+    window.drop("things")
+    assert first.dropped
+    assert (window.available, window.room, window.in_flight) == (1, 99, 1)
+    [again] = queued(window, Track().run("e"), "a")
+    assert [window.take(1), window.take(1)] == [[other], []], "an event of this key is at work"
+    assert window.finish([first]) == 0
+    assert track.told == 0
+    window.release([first])
+    assert window.take(1) == [again]
+    assert not any(slot.dropped for slot in (other, again))
+
+
+def test_a_dropped_stream_takes_nothing_from_what_waits_in_turn() -> None:
+    window = Window(100)
+    slots = window.add(Track().run("ee")) + window.add(Track("other").run("e"))
+    for slot in slots:
+        window.queue_in_turn(slot)
+    window.drop("things")
+    assert (window.available, window.take(3)) == (1, slots[2:])
+
+
 # --- all of it, in any order ----------------------------------------------------------------------------------------
 
 
@@ -285,6 +355,8 @@ class Model(RuleBasedStateMachine):
         self.keys: dict[Slot, Any] = {}
         self.in_flight: list[list[Slot]] = []
         self.finished: set[Slot] = set()
+        self.dropped: set[Slot] = set()
+        self.ends: dict[Slot, int] = {}
         self.order: defaultdict[Any, list[int]] = defaultdict(list)
 
     @property
@@ -296,11 +368,19 @@ class Model(RuleBasedStateMachine):
     @precondition(lambda self: self.window.room > 0)
     @rule(track=st.sampled_from([0, 1]), pattern=st.text("e-", min_size=1, max_size=6), data=st.data())
     def add(self, track: int, pattern: str, data: st.DataObject) -> None:
-        slots = self.window.add(self.tracks[track].run(pattern[: self.window.room]))
+        run = self.tracks[track].run(pattern[: self.window.room])
+        slots = self.window.add(run)
         for slot in slots:
             self.keys[slot] = data.draw(st.sampled_from("abc"))
             self.window.queue(slot, self.keys[slot])
+        self.note(slots, run)
+
+    def note(self, slots: list[Slot], run: Run) -> None:
+        """These are in the window; up to here, by places in the stream, is told what is finished with each."""
         self.slots += slots
+        if slots:
+            first = int(run.entries[0][0].partition(b"-")[0])
+            self.ends |= {slot: first + end for slot, end in zip(slots, run.ends, strict=True)}
 
     @rule(most=st.integers(1, 5))
     def take(self, most: int) -> None:
@@ -322,8 +402,30 @@ class Model(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         slots = self.in_flight.pop(data.draw(st.integers(0, len(self.in_flight) - 1)))
-        finish(self.window, slots)
+        finish(self.window, slots, self.dropped)
         self.finished.update(slots)
+
+    @rule(place=st.sampled_from([0, 1]))
+    def withdraw(self, place: int) -> None:
+        track = self.tracks[place]
+        waiting = set(self.waiting)
+        mine = [slot for slot in self.slots if slot.event.stream == track.stream]
+        last = max((slot.number for slot in mine if slot not in waiting), default=-1)
+        kept = [slot for slot in mine if slot.number <= last]
+        self.slots = [slot for slot in self.slots if slot not in mine or slot in kept]
+        left = self.window.withdraw(track.stream)
+        assert left == any(slot not in self.finished for slot in kept)
+        # Whoever goes on behind it reads the rest.
+        del track.entries[max([track.told, *(self.ends[slot] for slot in kept)]) :]
+
+    @rule(place=st.sampled_from([0, 1]))
+    def drop(self, place: int) -> None:
+        stream = self.tracks[place].stream
+        self.window.drop(stream)
+        mine = {slot for slot in self.slots if slot.event.stream == stream}
+        self.dropped |= mine
+        self.slots = [slot for slot in self.slots if slot not in mine]
+        self.tracks[place] = Track(stream)
 
     @rule()
     def begin_anew(self) -> None:
@@ -334,7 +436,7 @@ class Model(RuleBasedStateMachine):
         self.begin()
         for run in left:
             slots = queued(self.window, run, ["a"] * len(run.events))
-            self.slots += slots
+            self.note(slots, run)
             self.keys |= dict.fromkeys(slots, "a")
 
     @invariant()

@@ -12,7 +12,7 @@ It needs the extra `sql`: `pip install 'mainflux-events[sql]'`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import sqlalchemy as sa
@@ -72,22 +72,28 @@ class SqlCursors(CursorStore):
         return sa.inspect(connection).has_table(self.table.name)
 
     @asynccontextmanager
-    async def transaction(self, event: Event) -> AsyncGenerator[AsyncConnection, None]:
+    async def transaction(self, given: Event | Sequence[Event]) -> AsyncGenerator[AsyncConnection, None]:
         """A transaction in which an event is handled: what is done in it and that it was done are committed together.
 
-        The cursor is moved first, which locks its row until the end. An error rolls both back. Of a batch, give the
-        last event.
+        The cursor is moved first, which locks its row until the end. An error rolls both back.
+
+        Args:
+            given: the event, or the list that the handler of a batch gets: the cursor of each stream is moved to the
+                last event of it. The last event alone passes all before it of its own stream.
 
         Raises:
             LeaseLost: another subscriber of the name has handled more; nothing is done.
-            AlreadyHandled: a transaction of this event was committed before; nothing is done. `run` goes on.
+            AlreadyHandled: a transaction of this was committed before; nothing is done. `run` goes on.
             ValueError: the subscriber of these cursors did not receive this event.
         """
-        async with self.moving(event) as move, self._engine.begin() as connection:
-            while not await self._update(connection, move.name, move.stream, move.expected, move.id):
-                move.refused(await self._select(connection, move.name, move.stream))
+        events = [given] if isinstance(given, Event) else given
+        async with self.moving_all(events) as moves, self._engine.begin() as connection:
+            for move in moves:
+                while not await self._update(connection, move.name, move.stream, move.expected, move.id):
+                    move.refused(await self._select(connection, move.name, move.stream))
             yield connection
-            move.committing()
+            for move in moves:
+                move.committing()
 
     async def seek(self, name: str, stream: str, id: str) -> None:
         """Have a subscriber begin behind this entry when it starts the next time. One that reads now stops: LeaseLost.
