@@ -68,8 +68,8 @@ class Collector:
         self.task = asyncio.create_task(consumer.run(self._handle))
 
     async def _handle(self, event: Event) -> None:
-        self.handled.append(thing(event))
         await asyncio.sleep(0)
+        self.handled.append(thing(event))  # at last: what is seen here is finished, and does not come again
 
     async def has(self, *expected: str) -> None:
         # On a busy machine one that closes may not come to giving its lease back, so that it has to run out.
