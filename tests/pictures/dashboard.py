@@ -26,7 +26,7 @@ from pictures.panels import draw
 from pictures.scene import scene
 from support import wait_until
 
-DASHBOARD = Path(__file__).parents[1] / "docs" / "observability" / "grafana.json"
+DASHBOARD = Path(__file__).parents[2] / "docs" / "observability" / "grafana.json"
 
 # Seconds of the run, and in it of an outage of Redis.
 RUN, OUTAGE_BEGINS, OUTAGE_ENDS = 60, 25, 32

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 NAMES = ("demo", "top", "dashboard")
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
 
 def main() -> None:
