@@ -32,7 +32,10 @@ class ProfileConfig(msgspec.Struct, frozen=True):
     rule_enabled: bool = False
 
 
-class ThingCreated(Action, tag="thing.create"):
+# `gc=False` as with events: what they hold never leads back to them.
+
+
+class ThingCreated(Action, tag="thing.create", gc=False):
     """A thing was created."""
 
     id: str
@@ -42,7 +45,7 @@ class ThingCreated(Action, tag="thing.create"):
     metadata: dict[str, Any] | None = None
 
 
-class ThingUpdated(Action, tag="thing.update"):
+class ThingUpdated(Action, tag="thing.update", gc=False):
     """A thing's profile, name or metadata was changed."""
 
     id: str
@@ -51,7 +54,7 @@ class ThingUpdated(Action, tag="thing.update"):
     metadata: dict[str, Any] | None = None
 
 
-class ThingGroupAndProfileUpdated(Action, tag="thing.update_group_and_profile"):
+class ThingGroupAndProfileUpdated(Action, tag="thing.update_group_and_profile", gc=False):
     """A thing was moved to another group or profile."""
 
     id: str
@@ -59,13 +62,13 @@ class ThingGroupAndProfileUpdated(Action, tag="thing.update_group_and_profile"):
     group_id: str = ""
 
 
-class ThingRemoved(Action, tag="thing.remove"):
+class ThingRemoved(Action, tag="thing.remove", gc=False):
     """A thing was removed."""
 
     id: str
 
 
-class ProfileCreated(Action, tag="profile.create"):
+class ProfileCreated(Action, tag="profile.create", gc=False):
     """A profile was created."""
 
     id: str
@@ -74,7 +77,7 @@ class ProfileCreated(Action, tag="profile.create"):
     metadata: dict[str, Any] | None = None
 
 
-class ProfileUpdated(Action, tag="profile.update"):
+class ProfileUpdated(Action, tag="profile.update", gc=False):
     """A profile's name, configuration or metadata was changed."""
 
     id: str
@@ -83,26 +86,26 @@ class ProfileUpdated(Action, tag="profile.update"):
     metadata: dict[str, Any] | None = None
 
 
-class ProfileRemoved(Action, tag="profile.remove"):
+class ProfileRemoved(Action, tag="profile.remove", gc=False):
     """A profile was removed."""
 
     id: str
 
 
-class GroupRemoved(Action, tag="group.remove"):
+class GroupRemoved(Action, tag="group.remove", gc=False):
     """A group was removed, and the things of these IDs with it."""
 
     id: str
     thing_ids: list[str] | None = None
 
 
-class OrgCreated(Action, tag="org.create"):
+class OrgCreated(Action, tag="org.create", gc=False):
     """An organisation was created."""
 
     id: str
 
 
-class OrgRemoved(Action, tag="org.remove"):
+class OrgRemoved(Action, tag="org.remove", gc=False):
     """An organisation was removed."""
 
     id: str

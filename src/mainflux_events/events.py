@@ -160,7 +160,7 @@ class UnknownAction(Action, frozen=True):
     fields: Mapping[str, str] = {}
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An action with its envelope.
 
     Attributes:
@@ -178,6 +178,8 @@ class Event(msgspec.Struct, frozen=True):
     org_id: str = ""
     group_id: str = ""
     occurred_at: datetime | None = None
+    # `gc=False`: none of it leads back to the event, so the garbage collector need not look at it, which it would do
+    # several times where thousands are read at once.
     # The entry it was received in: stream, ID, and names and values in turn. Fields and not attributes on the side, so
     # that copying, pickling and msgspec.structs.replace keep them.
     _stream: str = ""

@@ -8,8 +8,8 @@ import pytest
 
 from commands import ENVIRONMENT, command, running
 from copies import EVERY_KIND, fill, held, ids_of, now, numbered, shown
+from faults.proxy import Direction, Proxy, proxy_to
 from mainflux_events.testing import RedisServer, redis_server
-from support import wait_until
 
 
 def test_a_stream_is_copied_once_however_often_that_is_called(
@@ -63,22 +63,35 @@ async def test_killed_again_and_again_each_entry_is_there_once_and_in_order(serv
     some = numbered(30_000)
     script = "for n = 0, 29999 do redis.call('XADD', KEYS[1], '*', 'operation', 'thing.remove', 'id', n) end"
     await server.command("EVAL", script, 1, "things")
-    replay = ("replay", "things", "again", "--redis", server.url, "--until", "new")
-    killed = 0
-    for wanted in (1, 8_000, 16_000):
-
-        async def begun(wanted: int = wanted) -> bool:
-            return bool(await server.command("XLEN", "again") >= wanted)
-
-        async with running(*replay) as process:
-            await wait_until(begun)
-            process.kill()
-            await process.wait()
-            killed += await server.command("XLEN", "again") < 30_000
-    outcome = await command(*replay)
+    there = []
+    async with proxy_to(server) as proxy:
+        replay = ("replay", "things", "again", "--redis", proxy.url(), "--until", "new")
+        for _ in range(3):
+            held_up = hold_after(proxy, 500_000)
+            async with running(*replay) as process:
+                await held_up.wait()
+                process.kill()
+                await process.wait()
+            proxy.release()
+            there.append(await server.command("XLEN", "again"))
+        outcome = await command(*replay)
     assert outcome.status == 0
     assert await held(server, "again") == some
-    assert killed == 3
+    assert 0 < there[0] < there[1] < there[2] < len(some)
+
+
+def hold_after(proxy: Proxy, sent: int) -> asyncio.Event:
+    """Let no more pass when so many further bytes were sent to the server. Gives what tells of that."""
+    held_up = asyncio.Event()
+    end = proxy.passed["to server"] + sent
+
+    def tap(direction: Direction, data: bytes) -> None:
+        if not held_up.is_set() and proxy.passed["to server"] >= end:
+            proxy.hold()
+            held_up.set()
+
+    proxy.tap = tap
+    return held_up
 
 
 def test_entries_that_were_removed_before_they_were_read_are_told_by_the_status(
