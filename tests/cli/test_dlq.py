@@ -9,11 +9,11 @@ import pytest
 
 from commands import ENVIRONMENT, Outcome, command, running
 from copies import Fields, held, now, shown
+from faults.proxy import proxy_to
 from mainflux_events import DeadLetter
 from mainflux_events.cli.letters import Filters, filters_of
 from mainflux_events.deadletters import dead_letter
 from mainflux_events.testing import RedisServer
-from support import wait_until
 
 DEAD = "things:dead"
 REMOVED: Fields = [b"operation", b"thing.remove", b"id", b"t1"]
@@ -145,15 +145,14 @@ async def test_killed_in_the_middle_and_called_again_each_arrives_once(server: R
       redis.call('XADD', KEYS[1], '*', 'id', n, 'pad', string.rep('x', 2000), 'dlq_stream', 'things', 'dlq_id', '1-0')
     end"""
     await server.command("EVAL", script, 1, DEAD)
-    redrive = ("dlq", "redrive", DEAD, "--yes", "--redis", server.url)
-
-    async def begun() -> bool:
-        return bool(await server.command("XLEN", "things"))
-
-    async with running(*redrive) as process:
-        await wait_until(begun)
-        process.kill()
-        await process.wait()
+    async with proxy_to(server) as proxy:
+        redrive = ("dlq", "redrive", DEAD, "--yes", "--redis", proxy.url())
+        held_up = proxy.hold_after(40_000)
+        async with running(*redrive) as process:
+            await held_up.wait()
+            process.kill()
+            await process.wait()
+    redrive = (*redrive[:-1], server.url)
     assert 0 < await server.command("XLEN", "things") < 2000
     assert (await command(*redrive)).status == 0
     assert [fields[1] for fields in await held(server, "things")] == [b"%d" % n for n in range(1, 2001)]

@@ -8,7 +8,7 @@ import pytest
 
 from commands import ENVIRONMENT, command, running
 from copies import EVERY_KIND, fill, held, ids_of, now, numbered, shown
-from faults.proxy import Direction, Proxy, proxy_to
+from faults.proxy import proxy_to
 from mainflux_events.testing import RedisServer, redis_server
 
 
@@ -67,7 +67,7 @@ async def test_killed_again_and_again_each_entry_is_there_once_and_in_order(serv
     async with proxy_to(server) as proxy:
         replay = ("replay", "things", "again", "--redis", proxy.url(), "--until", "new")
         for _ in range(3):
-            held_up = hold_after(proxy, 500_000)
+            held_up = proxy.hold_after(500_000)
             async with running(*replay) as process:
                 await held_up.wait()
                 process.kill()
@@ -78,20 +78,6 @@ async def test_killed_again_and_again_each_entry_is_there_once_and_in_order(serv
     assert outcome.status == 0
     assert await held(server, "again") == some
     assert 0 < there[0] < there[1] < there[2] < len(some)
-
-
-def hold_after(proxy: Proxy, sent: int) -> asyncio.Event:
-    """Let no more pass when so many further bytes were sent to the server. Gives what tells of that."""
-    held_up = asyncio.Event()
-    end = proxy.passed["to server"] + sent
-
-    def tap(direction: Direction, data: bytes) -> None:
-        if not held_up.is_set() and proxy.passed["to server"] >= end:
-            proxy.hold()
-            held_up.set()
-
-    proxy.tap = tap
-    return held_up
 
 
 def test_entries_that_were_removed_before_they_were_read_are_told_by_the_status(

@@ -103,6 +103,19 @@ class Proxy:
         for connection in self.connections:
             connection.hold()
 
+    def hold_after(self, sent: int) -> asyncio.Event:
+        """The same, when so many further bytes went to the server. Gives what tells of that."""
+        held = asyncio.Event()
+        end = self.passed["to server"] + sent
+
+        def look(direction: Direction, data: bytes) -> None:
+            if self.passed["to server"] >= end and not held.is_set():
+                self.hold()
+                held.set()
+
+        self.tap = look
+        return held
+
     def release(self, *, late: bool = False) -> None:
         """The end of a partition. `late` delivers to the server also what clients had sent that are gone by now."""
         self._held = False
