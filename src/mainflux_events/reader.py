@@ -28,9 +28,9 @@ Found: TypeAlias = dict[bytes, Entries]
 # One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
 # slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
 # the garbage collector. At a distance from the server they grow, until they outlast a round trip.
-FIRST_ENTRIES: Final = 10
-SHORT_ENTRIES: Final = 250
-MOST_ENTRIES: Final = 4000
+FIRST_ENTRIES: Final = 16
+SHORT_ENTRIES: Final = 256
+MOST_ENTRIES: Final = 4096
 BATCH_BYTES: Final = 4 * 1024 * 1024
 
 # How long the server holds back an empty answer.

@@ -116,8 +116,8 @@ class Stepper(Service):
         if self._state == "started" and self._in_hand:
             self._settle(self._place)
         while True:
-            now = monotonic()
-            if self._until_turn <= 0 or now >= self._turn_due:
+            all_handed_out = self._place == len(self._events)
+            if (all_handed_out and self._until_turn <= 0) or monotonic() >= self._turn_due:
                 await self._turn()
             if self._state == "closed":
                 raise StopAsyncIteration

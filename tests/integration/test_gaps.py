@@ -28,6 +28,7 @@ from mainflux_events import (
 )
 from mainflux_events.gaps import number as parsed
 from mainflux_events.hooks import GapDetails, ResetDetails
+from mainflux_events.reader import FIRST_ENTRIES
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
 
@@ -464,23 +465,29 @@ async def test_a_stream_that_was_replaced_while_it_fell_behind_is_read_from_the_
     async def has_read() -> bool:
         return await calls(fresh_server, "xinfo") == 2  # the first was at the start
 
+    end = FIRST_ENTRIES + 5
+
     async with Redis.from_url(fresh_server.url) as client:
-        for number in range(1, 21):
+        for number in range(1, FIRST_ENTRIES + 11):
             await client.xadd(STREAM, {"operation": "thing.remove", "id": f"t{number}"}, id=f"{number}-0")
         consumer = subscriber(fresh_server, hooks=listener)
         await consumer.start()
         await wait_until(has_read)
         async with client.pipeline(transaction=True) as pipeline:
             pipeline.delete(STREAM)
-            for number in range(1, 16):
+            for number in range(1, end + 1):
                 pipeline.xadd(STREAM, {"operation": "thing.remove", "id": f"n{number}"}, id=f"{number}-0")
             await pipeline.execute()
         task = asyncio.create_task(listener.listen(consumer))
-        await wait_until(lambda: listener.events[-1:] == ["n15"])
+        await wait_until(lambda: listener.events[-1:] == [f"n{end}"])
         await consumer.aclose()
         await task
-    reset = ResetDetails(STREAM, "10-0", "15-0", "0-0")
-    assert listener.told == [*span(1, 10), reset, *(f"n{number}" for number in range(1, 16))]
+    reset = ResetDetails(STREAM, f"{FIRST_ENTRIES}-0", f"{end}-0", "0-0")
+    assert listener.told == [
+        *span(1, FIRST_ENTRIES),
+        reset,
+        *(f"n{number}" for number in range(1, end + 1)),
+    ]
 
 
 # --- raised ---------------------------------------------------------------------------------------------------------
