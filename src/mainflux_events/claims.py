@@ -158,7 +158,7 @@ class Claimer:
             )
         return Part(share, Redelivery(self._keeper, share, id), [entry])
 
-    def _proceed(self, waited: bool) -> None:
+    def _proceed(self, waited: float) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: get the next."""
         self._most = min(self._most * 2, SHORT_ENTRIES) if waited else max(self._ahead(), FIRST_ENTRIES)
         self._out = False

@@ -170,11 +170,11 @@ class Batch(msgspec.Struct):
 
     Attributes:
         parts: its entries, and in front of them what is to be told first.
-        taken: to be called when they are taken, with whether somebody had to wait for them.
+        taken: to be called when they are taken, with the seconds that somebody had to wait for them.
     """
 
     parts: list[Part | Notice]
-    taken: Callable[[bool], None]
+    taken: Callable[[float], None]
 
 
 class Inbox(asyncio.Queue[Batch | Exception | None]):
@@ -277,11 +277,11 @@ class Intake:
         Raises:
             Exception: what no further attempt can mend.
         """
-        waited = self.inbox.empty()
+        began = monotonic() if self.inbox.empty() else None
         item = await self.inbox.get()
         if isinstance(item, Batch):
             self._parts.extend(item.parts)
-            item.taken(waited)
+            item.taken(0.0 if began is None else monotonic() - began)
             return True
         self.inbox.put_nowait(item)  # for whoever asks again
         if item is not None:

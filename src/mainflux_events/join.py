@@ -133,7 +133,7 @@ class GroupReader(ReadAhead):
         share.reads_ahead(entries)
         return Part(share, self._keeper, entries)
 
-    def _proceed(self, waited: bool) -> None:
+    def _proceed(self, waited: float) -> None:
         super()._proceed(waited)
         now = monotonic()
         if not waited:

@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -27,10 +28,12 @@ Found: TypeAlias = dict[bytes, Entries]
 
 # One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
 # slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
-# the garbage collector. At a distance from the server they grow, until they outlast a round trip.
+# the garbage collector. At a distance from the server they grow, until they outlast a round trip but for this part of
+# the time that they are handled in.
 FIRST_ENTRIES: Final = 16
 SHORT_ENTRIES: Final = 256
 MOST_ENTRIES: Final = 4096
+MOST_WAITING: Final = 0.5
 BATCH_BYTES: Final = 4 * 1024 * 1024
 
 # How long the server holds back an empty answer.
@@ -71,9 +74,12 @@ class ReadAhead(ABC):
         )
         self._count = FIRST_ENTRIES
         self._most = SHORT_ENTRIES
+        # How many entries of a stream came last, and before that.
+        self._last = self._last_but_one = 0
         self._inbox = inbox
         self._taken = asyncio.Event()
         self._taken.set()
+        self._proceeded = 0.0
         self._ended: Exception | None = None
 
     @property
@@ -125,9 +131,16 @@ class ReadAhead(ABC):
             self._taken.clear()
             self._inbox.put_nowait(Batch(parts, self._proceed))
 
-    def _proceed(self, waited: bool) -> None:
-        """The batch was taken from the inbox, by somebody who had to wait for it or not: fetch the next."""
-        self._most = min(self._most * 2, MOST_ENTRIES) if waited else max(self._most // 2, SHORT_ENTRIES)
+    def _proceed(self, waited: float) -> None:
+        """The batch was taken from the inbox, by somebody who had to wait so long for it: fetch the next."""
+        now = monotonic()
+        handling = now - waited - self._proceeded
+        self._proceeded = now
+        if waited <= handling * MOST_WAITING:
+            self._most = max(self._most // 2, SHORT_ENTRIES)
+        elif min(self._last, self._last_but_one) >= self._most:
+            # Both are as long as may be: that of one does not outlast the round trip for the other.
+            self._most = min(self._most * 2, MOST_ENTRIES)
         self._taken.set()
 
     def _adapt(self, counts: list[int], size: int, shown: int = 0) -> None:
@@ -142,6 +155,7 @@ class ReadAhead(ABC):
         """
         fitting = BATCH_BYTES * (sum(counts) + shown) // (size * len(self._streams))
         growth = 2 if max(counts) == self._count else 1
+        self._last_but_one, self._last = self._last, max(counts)
         self._count = max(1, min(fitting, self._count * growth, self._most))
 
 
