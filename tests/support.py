@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import socket
 import time
@@ -64,8 +65,10 @@ async def in_background(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.T
 def within(seconds: float) -> Iterator[None]:
     """Assert that what is awaited here takes no longer, but for what the machine kept this process waiting.
 
-    A timer that comes late, and not because this process was at work, was late because others were.
+    A timer that comes late, and not because this process was at work, was late because others were. Nor does the
+    garbage collector look at what hundreds of tests have left there.
     """
+    gc.freeze()
     loop = asyncio.get_running_loop()
     took = 0.0
     last = time.monotonic(), time.process_time()
@@ -83,6 +86,7 @@ def within(seconds: float) -> Iterator[None]:
         tick()
     finally:
         timer.cancel()
+        gc.unfreeze()
     assert took < seconds, f"it took {took:.3g} s"
 
 
