@@ -1,8 +1,8 @@
 """A batch of appends as commands, and what its replies say of each event.
 
 Several events go in one transaction: the server refuses all of it or applies all of it, so that no later event
-overtakes a refused one. That is also why the next batch waits for the last one's replies. `idempotent` does the same
-in a script.
+overtakes a refused one. That is also why the next batch is applied only when the last one's replies are there; until
+then the server may hold its commands queued. `idempotent` does the same in a script.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from .resp import Append, Heads, command
 
 _MULTI: Final = command("MULTI")
 _EXEC: Final = command("EXEC")
+# Without arguments it is refused, and with it what has been queued. DISCARD would need a right of its own.
+_SPOIL: Final = command("XADD")
+
+# What follows a batch that was sent ahead, and how many replies that has: to apply it, and to apply nothing of it.
+EXECUTE: Final = (_EXEC, 1)
+FORGET: Final = (_SPOIL + _EXEC, 2)
 
 # In place of what a Redis server would say.
 NONSENSE: Final = nonsense("a batch")
@@ -64,6 +70,18 @@ class Appender(ABC):
         return False
 
     @property
+    def queues(self) -> bool:
+        """Whether a batch can be sent ahead, with `queued`, while the one before is not answered."""
+        return False
+
+    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
+        """The part of the payload that may go ahead, and how many replies it has.
+
+        Nothing of it is applied before `EXECUTE` follows, and nothing ever after `FORGET` or without the connection.
+        """
+        raise NotImplementedError
+
+    @property
     def sends_events(self) -> bool:
         """Whether the last payload was the batch, and not what had to go first."""
         return True
@@ -93,18 +111,27 @@ class Transactions(Appender):
     Args:
         stream: the key of the stream.
         max_len: about how many entries the stream is trimmed to; None for not at all.
+        alone: whether nobody else uses the connection, so that a transaction on it may stay open.
     """
 
-    def __init__(self, stream: str, max_len: int | None) -> None:
+    def __init__(self, stream: str, max_len: int | None, *, alone: bool = False) -> None:
         super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
         self._stream = stream
+        self._alone = alone
+
+    @property
+    def queues(self) -> bool:
+        return self._alone
+
+    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
+        return b"".join((_MULTI, *batch)), len(batch) + 1
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
         # begun (its ID is refused), and the one without arguments makes the server discard the transaction.
         xadd = command("XADD", self._stream, "NOMKSTREAM", "0-0", "probe", "")
         on = f"on {self._stream!r}"
-        return _MULTI + xadd + command("XADD") + _EXEC, (f"MULTI {on}", f"XADD {on}", "", f"EXEC {on}")
+        return _MULTI + xadd + _SPOIL + _EXEC, (f"MULTI {on}", f"XADD {on}", "", f"EXEC {on}")
 
     def payload(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
         if len(batch) == 1:

@@ -21,7 +21,7 @@ Dropped = Callable[[int | None, bytes], None]
 
 
 class Buffer:
-    """Accepts packed events, hands them out in batches, keeps a batch until it is settled.
+    """Accepts packed events, hands them out in batches, keeps those until they are settled.
 
     Args:
         size: the most events that may wait.
@@ -146,26 +146,39 @@ class Buffer:
         comes_now = self._queue.empty() or not self._accepted
         packed = await self._queue.get()
         self.first_in_flight = self._left
-        now = monotonic()
+        self._left += 1
+        self._held -= len(packed)
         if comes_now:
-            self._accepted.append((self._left, now))
-        batch = [packed]
-        taken = len(packed)
-        get = self._queue.get_nowait
-        for _ in range(min(len(self), events) - 1):
+            self._accepted.append((self.first_in_flight, monotonic()))
+        self.in_flight = [packed]
+        self._take(events - 1, size - len(packed))
+
+    def take_full_batch(self, events: int, size: int) -> int:
+        """Put more in flight, where so many events or bytes wait. Gives how many events it put there."""
+        if len(self) < events and self._held < size:
+            return 0
+        return self._take(events, size)
+
+    def _take(self, events: int, size: int) -> int:
+        """Put events in flight that wait, up to so many events and bytes."""
+        get, append = self._queue.get_nowait, self.in_flight.append
+        before = len(self.in_flight)
+        taken = 0
+        for _ in range(min(len(self), events)):
             if taken >= size:
                 break
             packed = get()
             taken += len(packed)
-            batch.append(packed)
-        self.in_flight = batch
-        self._left += len(batch)
+            append(packed)
+        count = len(self.in_flight) - before
+        self._left += count
         self._held -= taken
-        self._accepted.append((self.queued, now))
+        self._accepted.append((self.queued, monotonic()))
         while len(self._accepted) > 1 and self._accepted[1][0] <= self.first_in_flight:
             self._accepted.popleft()
         if self._waiting:
             self._admit()
+        return count
 
     def _admit(self) -> None:
         """Accept the events that have waited for room."""

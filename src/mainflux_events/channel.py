@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
 import hiredis
@@ -121,15 +121,17 @@ class Channel(asyncio.Protocol):
         self._corked = on
         self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
 
-    async def exchange(self, payload: bytes, wanted: int) -> list[Reply]:
-        """Write packed commands and wait for their replies. Cancelled, it ends the connection.
+    def exchange(self, payload: bytes, wanted: int) -> Coroutine[Any, Any, list[Reply]]:
+        """Write packed commands at once; await what it gives for their replies. Cancelled, that ends the connection.
 
         Raises:
             Disconnected: the connection ended, or the server was silent for too long.
         """
-        return await self.exchange_then(payload, wanted, _as_they_are)
+        return self.exchange_then(payload, wanted, _as_they_are)
 
-    async def exchange_then(self, payload: bytes, wanted: int, take: Callable[[list[Reply]], T]) -> T:
+    def exchange_then(
+        self, payload: bytes, wanted: int, take: Callable[[list[Reply]], T]
+    ) -> Coroutine[Any, Any, T]:
         """The same, but the replies are taken the moment they are there, and not a turn of the event loop later.
 
         Gives what taking them gives, or raises what that does. Cancelled, nothing is taken.
@@ -151,6 +153,9 @@ class Channel(asyncio.Protocol):
 
         self.post(payload, wanted, answer)
         self.listen()
+        return self._answered(done)
+
+    async def _answered(self, done: asyncio.Future[T]) -> T:
         try:
             return await done
         except asyncio.CancelledError:

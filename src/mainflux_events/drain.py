@@ -1,7 +1,8 @@
 """The background half of a publisher: batches out of the buffer, over a connection, to their acknowledgement.
 
-One batch is in flight at a time, in one transaction or script: see `batch` for why. While the server works on it, the
-callers of `publish` encode the next.
+One batch is applied at a time, in one transaction or script: see `batch` for why. While the server works on it, the
+callers of `publish` encode the next. Where that is full already, its commands are sent ahead, and only that they are to
+be applied when the last one's replies are there: so bytes travel and are parsed in the time of a round trip.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
 
-from .batch import Appender, Verdict
+import msgspec
+
+from .batch import EXECUTE, FORGET, Appender, Verdict
 from .buffer import Buffer
 from .errors import ConfigError
 from .health import PublisherHealth, Publishing, publisher_health
 from .hooks import Observers, SentDetails, SequenceLostDetails, logger
 from .ledger import Ledger
-from .line import TROUBLE, Line
+from .line import TROUBLE, Line, Trouble
 from .link import Channel, Disconnected, Link, Reply, Unreachable
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
@@ -33,6 +36,20 @@ BATCH_BYTES: Final = MIB
 # A server refuses a longer argument by closing the connection. It may be configured, down to this.
 LEAST_ARGUMENT_LIMIT: Final = MIB
 DEFAULT_ARGUMENT_LIMIT: Final = 512 * MIB
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """A batch whose commands were sent ahead and wait at the server.
+
+    Attributes:
+        channel: the connection they wait on.
+        first: the position of its first event.
+        replies: those to the commands.
+    """
+
+    channel: Channel
+    first: int
+    replies: list[Reply]
 
 
 class Drain:
@@ -67,6 +84,9 @@ class Drain:
         self._admit = admit
         # The position of an event that the server has refused to take, in the middle of a batch.
         self._poison = 0
+        # What was sent ahead; and where it began, also once it is forgotten, for it stays a batch of its own.
+        self._ahead: Ahead | None = None
+        self._cut = 0
         self._sent = 0.0
         self._started: float | None = None
         self._ended: float | None = None
@@ -170,28 +190,63 @@ class Drain:
 
     async def _attempt(self) -> None:
         batch: list[bytes] = []
+        refusal: Trouble | None
         try:
             channel = await self.line.channel()
             batch = self._next_batch()
             if not batch:
                 return
-            payload = self._appender.payload(batch)
-            self._sent = monotonic()
-            replies = await channel.exchange(*payload)
+            replies = await self._exchange(channel, batch)
         except TROUBLE as trouble:
+            refusal = trouble
             if batch and isinstance(trouble, Disconnected):
                 self._settle(len(batch), trouble.replies)
-            await self.line.rest(trouble)
         else:
             refusal = self._settle(len(batch), replies)
-            if refusal is not None:
-                await self.line.rest(refusal)
+        self._keep_order()
+        if refusal is not None:
+            await self.line.rest(refusal)
+
+    async def _exchange(self, channel: Channel, batch: list[bytes]) -> list[Reply]:
+        """Send what of the batch was not sent ahead, and then the next one ahead. Gives the replies to the batch."""
+        ahead, self._ahead = self._ahead, None
+        self._sent = monotonic()
+        if ahead is None or ahead.channel is not channel:
+            answer = channel.exchange(*self._appender.payload(batch))
+            self._send_ahead(channel, len(batch))
+            return await answer
+        answer = channel.exchange(*EXECUTE)
+        self._send_ahead(channel, len(batch))
+        return ahead.replies + await answer
+
+    def _send_ahead(self, channel: Channel, before: int) -> None:
+        """Have the server queue the next batch, if it is full, behind one of so many events."""
+        buffer = self._buffer
+        if (
+            not self._appender.queues
+            or len(buffer.in_flight) > before
+            or self._max_event_bytes > self.argument_limit
+        ):
+            return
+        if not buffer.take_full_batch(BATCH_EVENTS, BATCH_BYTES):
+            return
+        self._cut = buffer.first_in_flight + before
+        self._ahead = ahead = Ahead(channel, self._cut, [])
+        payload, wanted = self._appender.queued(buffer.in_flight[before:])
+        channel.post(payload, wanted, lambda replies, _: ahead.replies.extend(replies))
+
+    def _keep_order(self) -> None:
+        """What was sent ahead is not applied, unless all that is before it is settled."""
+        ahead = self._ahead
+        if ahead is not None and ahead.first != self._buffer.first_in_flight:
+            ahead.channel.post(*FORGET, lambda _, __: None)
+            self._ahead = None
 
     def _next_batch(self) -> list[bytes]:
         """The oldest events, up to one that the server will not take. The oldest of all, if so, is given up."""
         in_flight, limit, exceeds = self._buffer.in_flight, self.argument_limit, self._appender.heads.exceeds
-        before_poison = self._poison - self._buffer.first_in_flight
-        most = before_poison if before_poison > 0 else BATCH_EVENTS
+        first = self._buffer.first_in_flight
+        most = min((end - first for end in (self._poison, self._cut) if end > first), default=BATCH_EVENTS)
         if self._max_event_bytes > limit and not self._appender.in_doubt:
             while in_flight and exceeds(in_flight[0], limit):
                 self._give_up_oldest(1, f"a field is longer than the {limit} bytes that the server takes")

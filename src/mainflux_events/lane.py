@@ -40,6 +40,7 @@ class Lane:
             of `Publisher`.
         observers: who is told.
         admit: what has to be so before anything is appended. It raises where that is not so.
+        alone: whether it has a connection to itself.
 
     Attributes:
         buffer, ledger, drain: its parts.
@@ -60,9 +61,12 @@ class Lane:
         idempotent: bool,
         observers: Observers,
         admit: Callable[[], Awaitable[None]] | None,
+        alone: bool,
     ) -> None:
         self.stream = stream
-        appender: Appender = Numbered(stream, max_len) if idempotent else Transactions(stream, max_len)
+        appender: Appender = (
+            Numbered(stream, max_len) if idempotent else Transactions(stream, max_len, alone=alone)
+        )
         self._heads = appender.heads
         self._encode = encoder(stream, observers)
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)
@@ -186,6 +190,7 @@ class Lanes(list[Lane]):
             "buffer_bytes": max(1, buffer_bytes // len(streams)),
             "attempt_timeout": attempt_timeout,
             "admit": admit,
+            "alone": partitions is None,
         }
         super().__init__(Lane(link, each, **settings) for each in streams)
 

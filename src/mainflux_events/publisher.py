@@ -1,7 +1,7 @@
 """Publishing: accept, drain, acknowledge.
 
 `publish` encodes the event and puts it into the buffer. One background task, the drain, takes batches from there,
-appends them, and settles each event: acknowledged, or given up with a report. One batch is in flight at a time.
+appends them, and settles each event: acknowledged, or given up with a report.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ async def _flipper(server: RedisServer, code: str, flips: int) -> asyncio.subpro
 
 async def _at_full_rate(history: History, publisher: Publisher, flipper: asyncio.subprocess.Process) -> None:
     ending = asyncio.create_task(flipper.wait())
-    for size in itertools.cycle([50, 100, 200, 2000]):
+    for size in itertools.cycle([50, 100, 200, 2000, 6000]):
         while publisher.stats.buffered:
             await asyncio.sleep(0)
         if ending.done():
