@@ -10,7 +10,11 @@ from typing import Any
 import httpx
 import uvicorn
 
+from mainflux_events import Event, Subscriber
+from mainflux_events.testing import RedisServer
 from support import wait_until
+
+STREAM = "contrib"
 
 
 @asynccontextmanager
@@ -28,3 +32,27 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     finally:
         server.should_exit = True
         await task
+
+
+async def published(server: RedisServer) -> list[Event]:
+    """All that the applications have published."""
+    async with Subscriber(server.url, STREAM, "published", start="earliest") as subscriber:
+        lag = await subscriber.lag()
+        return [await anext(subscriber) for _ in range(lag[STREAM].entries or 0)]
+
+
+async def requested(app: Any, users: int, times: int = 1) -> None:
+    """Serve the application, and have so many users each remove the thing of their number, all at the same time.
+
+    Args:
+        app: the application.
+        users: how many.
+        times: how often the application is started, and all of that done.
+    """
+    for _ in range(times):
+        async with serving(app) as client:
+            requests = (
+                client.delete(f"/things/t{number}", headers={"X-User-Id": f"u{number}"})
+                for number in range(users)
+            )
+            assert all(response.is_success for response in await asyncio.gather(*requests))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,9 +24,7 @@ from mainflux_events.contrib.litestar import (
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
-from .serving import serving
-
-STREAM = "contrib"
+from .serving import STREAM, published, requested, serving
 
 
 async def identify(request: Any) -> Identity | None:
@@ -54,12 +51,6 @@ def application(server: RedisServer, *consume: Consume) -> Litestar:
     )
 
 
-async def published(server: RedisServer) -> list[Event]:
-    async with Subscriber(server.url, STREAM, "published", start="earliest") as subscriber:
-        lag = await subscriber.lag()
-        return [await anext(subscriber) for _ in range(lag[STREAM].entries or 0)]
-
-
 async def test_a_handler_publishes_in_the_name_of_who_was_identified(server: RedisServer) -> None:
     async with serving(application(server)) as client:
         assert (await client.delete("/things/t1", headers={"X-User-Id": "ana"})).status_code == 200
@@ -76,23 +67,14 @@ async def test_a_plain_handler_publishes_from_its_thread_in_the_users_name(serve
 
 
 async def test_requests_at_the_same_time_have_their_own_identities(server: RedisServer) -> None:
-    async with serving(application(server)) as client:
-        await asyncio.gather(
-            *(
-                client.delete(f"/things/t{number}", headers={"X-User-Id": f"u{number}"})
-                for number in range(30)
-            )
-        )
+    await requested(application(server), users=30)
     events = await published(server)
     assert len(events) == 30
     assert all(event.identity.id[1:] == event.action.id[1:] for event in events)  # type: ignore[attr-defined]
 
 
 async def test_an_application_can_be_started_again(server: RedisServer) -> None:
-    app = application(server)
-    for number in range(2):
-        async with serving(app) as client:
-            assert (await client.delete(f"/things/t{number}")).status_code == 200
+    await requested(application(server), users=1, times=2)
     assert len(await published(server)) == 2
 
 
