@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from time import monotonic
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
@@ -127,7 +128,7 @@ class Consumer(Stepper):
             if workers.several:
                 await self._handle_together(workers)
             else:
-                await dispatch.handle_each(events, self._give_up)
+                await dispatch.handle_each(events, self._unhandled)
         finally:
             self._dispatch = None
             self._retried += dispatch.retried
@@ -135,9 +136,11 @@ class Consumer(Stepper):
             self._consumer = None
             self._left(None)
 
-    def _give_up(self) -> None:
-        """The event in hand is done with, though not handled. It may be out of hand: committed, or abandoned."""
-        if self._in_hand:
+    def _unhandled(self, again: bool) -> None:
+        """The event in hand is let go or given up. It may be out of hand: committed, or abandoned."""
+        if again:
+            self._let_go_of_it()
+        elif self._in_hand:
             self._given_up += 1
             self._settle(self._place)
 
@@ -177,13 +180,14 @@ class Consumer(Stepper):
             ValueError: it is another event.
             TimeoutError: it is not stored yet. It will be tried further.
         """
-        self._check_started()
+        self._check_counting()
         instance("commit", event, Event)
         self._settle_finished()
         if self._in_hand:
             last = self._events[self._place - 1]
             if (last.id, last.stream) == (event.id, event.stream):
                 self._settle(self._place)
+                self._let_go.set()
         keeper = self._keeper_of(event)
         if keeper is None:
             raise ValueError(
@@ -246,11 +250,18 @@ class Consumer(Stepper):
         if self._writer is not None:
             await self._writer.check()
 
-    async def _conclude(self) -> None:
+    def _at_work(self) -> set[str]:
+        return super()._at_work() if self._workers is None else self._workers.at_work(self._closers)
+
+    def _count_no_more(self) -> None:
+        super()._count_no_more()
+        if self._workers is not None:
+            self._workers.close()
+
+    async def _conclude(self, at_work: Collection[str]) -> None:
         if self._writer is not None:
-            self._writer.close(self._close_bound)
             await self._writer.idle()
-        await super()._conclude()
+        await super()._conclude(at_work)
 
     def _connected(self) -> list[Connected]:
         return [*super()._connected(), *([] if self._writer is None else [self._writer])]
@@ -262,5 +273,7 @@ class Consumer(Stepper):
         self._stop = 0
         self._gate.end_turn()
         self._intake.inbox.put_nowait(None)
+        if self._writer is not None:
+            self._writer.close(self._close_bound)
         if self._workers is not None:
-            self._workers.stop()
+            self._workers.stop(self._let_go.set)

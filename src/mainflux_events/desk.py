@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 from typing import Final, Protocol
 
 from .health import Condition
-from .holding import Holding
+from .holding import Holding, report_kept
 from .hooks import LeaseLostDetails, Observers, logger
 from .lease import Lease
 from .line import TROUBLE
@@ -97,6 +97,7 @@ class Desk:
         self._closing = False
         self._stir = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._at_work: Collection[str] = ()
         self._over = asyncio.Event()
 
     @property
@@ -157,8 +158,9 @@ class Desk:
         self._share = self._share.intersection(self._tenancies)
         self._holding.line.closing.set()
 
-    async def leave(self) -> None:
-        """Have `run` let all leases go, and end."""
+    async def leave(self, at_work: Collection[str]) -> None:
+        """Have `run` end, and let all leases go, but for those of streams of which something is being handled."""
+        self._at_work = at_work
         self._leaving.set()
         self._holding.line.closing.set()
         self.stir()
@@ -228,7 +230,7 @@ class Desk:
 
     async def _take_on(self) -> None:
         wanted = self._share.difference(self._tenancies)
-        if not wanted:
+        if not wanted or self._closing:
             return
         await self._holding.acquire(wanted)
         wanted &= self._share  # which may be another one by now
@@ -241,11 +243,13 @@ class Desk:
 
     async def _give_up_all(self) -> None:
         """What is handled is stored, as far as it can be: let go all that is held."""
+        if kept := self._tenancies.keys() & self._at_work:
+            report_kept(self._name, kept)
         self._forget(list(self._tenancies))
         self._held_else()
         await self._close_ended()
         with contextlib.suppress(*TROUBLE):
-            await self._holding.release()
+            await self._holding.release(self._leases.keys() - kept)
 
     # --- what is held ---
 

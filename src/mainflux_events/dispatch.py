@@ -70,14 +70,15 @@ class Dispatch:
         self._lost = lost
         self.retried: int = 0
 
-    async def handle_each(self, events: AsyncIterator[Event], give_up: Callable[[], None]) -> None:
+    async def handle_each(self, events: AsyncIterator[Event], unhandled: Callable[[bool], None]) -> None:
         """Handle one event after another, to the end.
 
         What `handle` does for one; but where a handler succeeds, nothing is made for its event, not even a coroutine.
 
         Args:
             events: asking for the next one finishes the one before.
-            give_up: told of each that is given up, before the next one is asked for.
+            unhandled: told of each that is not handled, before the next one is asked for: whether it comes again, or is
+                given up.
 
         Raises:
             HandlerFailed, DeadLetterLimitReached, LeaseLost: as `handle`.
@@ -105,8 +106,9 @@ class Dispatch:
                 failed = error
             except Exception as error:
                 failed = error
-            if await self._fail(event, failed, turn) is False:
-                give_up()
+            done = await self._fail(event, failed, turn)
+            if not done:
+                unhandled(done is None)
 
     async def handle(self, given: Event | Sequence[Event]) -> bool | None:
         """Call the handler until it returns.
@@ -147,8 +149,7 @@ class Dispatch:
             self._report(given, attempt, error, final=False)
             attempt += 1
             self.retried += 1
-            await asyncio.sleep(waits.next())
-            if not await self._gate.still(turn):
+            if not await self._gate.still(turn, waits.next()):
                 return None
             error = await self._call(given)
         return True

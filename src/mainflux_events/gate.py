@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from time import monotonic
 
 
@@ -44,9 +45,16 @@ class Gate:
         self.turn += 1
         self.wake()
 
-    async def still(self, turn: int) -> bool:
-        """Wait until it is open, or this turn is over. Gives whether what it handed out may be handled further."""
+    async def still(self, turn: int, seconds: float) -> bool:
+        """Wait so long, and until it is open; or until this turn is over.
+
+        Gives whether what it handed out in this turn may be handled further.
+        """
         try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while self.turn == turn:
+                        await self.news()
             while self.turn == turn and monotonic() >= self.until:
                 await self.news()
         except Exception:  # it will never be open again, which others have to tell

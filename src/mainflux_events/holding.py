@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import monotonic
 from typing import Final
 
 from . import answers
 from .errors import ConfigError
-from .hooks import Observers
+from .hooks import Observers, logger
 from .lease import Lease
 from .line import Line
 from .link import Link, Reply
@@ -17,6 +17,15 @@ from .refusals import Refusal, refuse_access
 
 # Seconds that the server may be silent before another connection is made: there has to be time left to renew on that.
 SILENCE: Final = 2.0
+
+
+def report_kept(name: str, streams: Iterable[str]) -> None:
+    """Of these streams something is being handled still, so leases are not let go on closing."""
+    streams = ", ".join(sorted(streams))
+    logger.warning(
+        "lease_kept: %r leaves the lease of %s to run out, as events of it are handled", name, streams
+    )
+
 
 _RIGHTS: Final = "an exclusive subscriber needs +get +set +pexpire +pttl +eval on the key of its lease, too"
 

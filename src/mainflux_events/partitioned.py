@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 
 from . import lease
@@ -20,7 +20,6 @@ from .errors import LeaseLost
 from .events import Action, Event
 from .gaps import Place
 from .hooks import Hooks
-from .iteration import Iteration
 from .lease import Lease, lease_key
 from .link import Channel, Disconnected, Server, Unreachable
 from .notices import OnGap
@@ -103,8 +102,6 @@ class PartitionedSubscriber(Consumer):
         self._tenancies: dict[str, PartitionTenancy] = {}
         self._desks: list[Desk] = []
         self._sharing: Sharing | None = None
-        # Whether a loop was left, and no other one begun: then nobody works on what is in hand.
-        self._idle = False
 
     @property
     def assignment(self) -> tuple[int, ...]:
@@ -133,13 +130,13 @@ class PartitionedSubscriber(Consumer):
             TimeoutError: it is not stored yet. It will be tried further.
             LeaseLost: its partition is another consumer's now, so it cannot be stored.
         """
-        self._check_started()
+        self._check_counting()
         instance("commit", event, Event)
         tenancy = self._tenancies.get(event.stream)
         if tenancy is None and event.stream in self.streams:
             raise LeaseLost(self.name, f"of {event.stream!r}, whose lease ended; its other partitions go on")
         await super().commit(event)
-        if self._tenancies.get(event.stream) is not tenancy and self._state == "started":
+        if self._tenancies.get(event.stream) is not tenancy and self._counting:
             raise LeaseLost(self.name, f"of {event.stream!r}, whose lease ended; its other partitions go on")
 
     @staticmethod
@@ -227,7 +224,7 @@ class PartitionedSubscriber(Consumer):
     def _works_on(self, stream: str) -> bool:
         """Whether a loop, or a handler for one event after another, may be at work on an event of this stream."""
         run = self._run
-        if run is None or run.track.stream != stream or self._idle:
+        if run is None or run.track.stream != stream or self._owner is None:
             return False
         return self._in_hand or (self._unreadable is not None and self._asking)
 
@@ -249,22 +246,13 @@ class PartitionedSubscriber(Consumer):
         self._settle_finished()
         if self._workers is not None:
             self._workers.drop(stream)
+            self._let_go.set()
         if self._run is not None and self._run.track.stream == stream:
             self._gate.end_turn()
             self._forget_run()
 
-    async def __anext__(self) -> Event:
-        self._idle = False
-        return await super().__anext__()
-
-    def _consume(self) -> Iteration:
-        events = super()._consume()
-        self._idle = False
-        return events
-
     def _left(self, _: object) -> None:
         super()._left(_)
-        self._idle = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stir)
@@ -320,10 +308,10 @@ class PartitionedSubscriber(Consumer):
         if self._sharing is not None:
             self._sharing.close()
 
-    async def _conclude(self) -> None:
-        await super()._conclude()
+    async def _conclude(self, at_work: Collection[str]) -> None:
+        await super()._conclude(at_work)
         if self._sharing is not None:
-            await self._sharing.leave()
+            await self._sharing.leave(at_work)
 
     def _connected(self) -> list[Connected]:
         return [*super()._connected(), *self._desks, *([] if self._sharing is None else [self._sharing])]

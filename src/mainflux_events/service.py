@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from asyncio import _get_running_loop
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 from typing import Any, Final, Literal, Protocol
 
@@ -28,8 +28,10 @@ from .tasks import conclude, end
 BACKOFF: Final = Backoff()
 PATIENCE: Final = 5.0
 
-# How long closing may take to store what is handled: the reference's.
+# How long closing may take to store what is handled: the reference's; and for which part of that it waits for what is
+# being handled, so that there is time left to store the rest and to let leases go.
 CLOSE_BOUND: Final = 2.0
+FINISH_PART: Final = 0.75
 
 
 class Connected(Protocol):
@@ -85,6 +87,12 @@ class Service(Lifecycle):
         self._tasks: list[asyncio.Task[None]] = []
         self._holding: list[asyncio.Task[None]] = []  # those that hold leases
         self._closed = asyncio.Event()
+        # Whether what is finished counts: from the start, until closing does not wait for it any more.
+        self._counting = False
+        # Those who wait for the end of closing, and so do not handle anything meanwhile.
+        self._closers: set[asyncio.Task[Any] | None] = set()
+        # Set when something is not in hand any more.
+        self._let_go = asyncio.Event()
         self._started: float | None = None
         self._failed: Exception | None = None
 
@@ -111,6 +119,7 @@ class Service(Lifecycle):
         if self._state != "new":
             raise RuntimeError(f"{self._what} was used before; make another one")
         self._state = "started"
+        self._counting = True
         self._started = monotonic()
         self._loop = asyncio.get_running_loop()
         self._sources = self._open()
@@ -118,6 +127,7 @@ class Service(Lifecycle):
             await self._try_to_begin()
         except BaseException:
             self._state = "closed"
+            self._counting = False
             with anyio.CancelScope(shield=True):
                 await self._withdraw()
                 await self._disconnect()
@@ -173,34 +183,57 @@ class Service(Lifecycle):
         self._fail(error)
 
     async def aclose(self) -> None:
-        """Store what is handled, in at most 2 seconds, and end. A loop over the events ends too."""
+        """Hand out nothing more, let what is in hand be finished, store what is handled, and end: in 2 s at most.
+
+        Who calls it in the body of the loop, or in a handler, lets go of the event that is in hand there.
+        """
         if self._loop is not None:
             self._check_loop()
         started = self._state == "started"
         self._state = "closed"
         self._end()
-        if not started:
-            if self._tasks or self._holding:
+        caller = asyncio.current_task()
+        self._closers.add(caller)
+        self._let_go.set()
+        try:
+            if started:
+                await self._close()
+            elif self._tasks or self._holding:
                 await self._closed.wait()
-            return
+        finally:
+            self._closers.discard(caller)
+
+    async def _close(self) -> None:
         try:
             for keeper in self._keepers:
                 keeper.close()
             async with asyncio.timeout(self._close_bound):
                 await end(self._reading)
-                await self._conclude()
+                await self._conclude(await self._let_finish(self._close_bound * FINISH_PART))
         except TimeoutError:
             for keeper in self._keepers:
                 keeper.report_unsaved()
         finally:
+            self._count_no_more()
             try:
                 await end([*self._holding, *self._tasks])
             finally:
                 self._closed.set()
                 await self._disconnect()
 
-    async def _conclude(self) -> None:
-        """Do what is to be done when nothing is read any more."""
+    @abstractmethod
+    async def _let_finish(self, seconds: float) -> Collection[str]:
+        """Wait until all that is in hand is finished, so long at most. From then on, nothing more counts.
+
+        Gives the streams of which something is still being handled.
+        """
+
+    def _count_no_more(self) -> None:
+        """What is finished from now on does not count any more."""
+        self._counting = False
+
+    async def _conclude(self, at_work: Collection[str]) -> None:
+        """Do what is to be done when nothing is read any more, and of these streams something is being handled."""
         for keeper in list(self._keepers):
             await keeper.conclude(self._close_bound)
 
@@ -217,6 +250,13 @@ class Service(Lifecycle):
             self._check_loop()
         if (error := self._unusable()) is not None:
             raise error
+
+    def _check_counting(self) -> None:
+        """Raise why nothing can be committed now, if so."""
+        if self._counting:
+            self._check_loop()
+        else:
+            self._check_started()
 
     def _unusable(self) -> EventsError | None:
         """Why nothing can be asked for now, if so."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from . import desk
 from .desk import Desk
@@ -106,11 +106,11 @@ class Sharing:
         for each in self._desks:
             each.close()
 
-    async def leave(self) -> None:
-        """Let all partitions go, say that this consumer goes, and end `run`."""
+    async def leave(self, at_work: Collection[str]) -> None:
+        """Let all partitions go but these, say that this consumer goes, and end `run`."""
         self._leaving.set()
         self._line.closing.set()
-        await asyncio.gather(*(each.leave() for each in self._desks), self._over.wait())
+        await asyncio.gather(*(each.leave(at_work) for each in self._desks), self._over.wait())
 
     async def disconnect(self) -> None:
         """End the connection, where it does not run any more."""

@@ -7,6 +7,7 @@ entries, so that a step is little more than a look at the next one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -68,6 +69,8 @@ class Stepper(Service):
         self._turn_due = 0.0
         self._until_turn = 0
         self._consumer: weakref.ref[Iteration] | None = None
+        # Whose loop it is; None where the last one was left.
+        self._owner: asyncio.Task[Any] | None = None
         self._asking = False
         self._writer: DeadLetterWriter | None = None
         if dead_letters is not None:
@@ -83,6 +86,7 @@ class Stepper(Service):
     async def __anext__(self) -> Event:
         if self._consumer is not None and self._consumer() is not None:
             raise RuntimeError(_BUSY)
+        self._owner = asyncio.current_task()
         return await self._advance()
 
     def _consume(self) -> Iteration:
@@ -91,16 +95,18 @@ class Stepper(Service):
             raise RuntimeError(_BUSY)
         events = Iteration(self)
         self._consumer = weakref.ref(events, self._left)
-        if self._in_hand:
-            # It was handed out and not handled, so it comes again.
-            self._settle_finished()
-            self._place -= 1
+        self._owner = asyncio.current_task()
+        self._let_go_of_it()
         return events
 
     def _left(self, _: object) -> None:
         """The loop was left: what is handled is to be stored, whatever the policy."""
+        self._owner = None
         for keeper in self._keepers:
             keeper.store_soon()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._let_go.set)
 
     # --- one step ---
 
@@ -113,13 +119,14 @@ class Stepper(Service):
         """Finish the event in hand, and give the next. Cancelled, it has taken nothing."""
         if self._asking or self._loop is not _get_running_loop():
             self._refuse()
-        if self._state == "started" and self._in_hand:
+        if self._counting and self._in_hand:
             self._settle(self._place)
         while True:
             all_handed_out = self._place == len(self._events)
             if (all_handed_out and self._until_turn <= 0) or monotonic() >= self._turn_due:
                 await self._turn()
             if self._state == "closed":
+                self._let_go.set()
                 raise StopAsyncIteration
             if self._turn_due > self._gate.until:
                 # Until the turn is due, events are handed out without another look at the gate.
@@ -249,6 +256,13 @@ class Stepper(Service):
         self._run = None
         self._events = []
         self._place = self._kept = self._stop = 0
+        self._let_go.set()
+
+    def _let_go_of_it(self) -> None:
+        """The event in hand was not handled, so it comes again."""
+        if self._settle_finished():
+            self._place -= 1
+            self._let_go.set()
 
     def _settle_finished(self) -> bool:
         """Those before the event in hand are finished. Gives whether more is in hand."""
@@ -257,6 +271,39 @@ class Stepper(Service):
         if self._place - 1 > self._kept:
             self._settle(self._place - 1)
         return True
+
+    # --- the end ---
+
+    def _at_work(self) -> set[str]:
+        """The streams of what is being handled, but for what those have in hand who wait for the end of closing."""
+        run, owner = self._run, self._owner
+        if run is None or not self._in_hand or owner is None or owner.done() or owner in self._closers:
+            return set()
+        return {run.track.stream}
+
+    async def _let_finish(self, seconds: float) -> set[str]:
+        def over(_: object) -> None:
+            self._let_go.set()
+
+        owner = self._owner
+        if owner is not None:
+            owner.add_done_callback(over)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._at_work():
+                    self._let_go.clear()
+                    await self._let_go.wait()
+        self._count_no_more()
+        if owner is not None:
+            owner.remove_done_callback(over)
+        if at_work := self._at_work():
+            streams = ", ".join(sorted(at_work))
+            logger.warning(
+                "still_at_work: %r closes while events of %s are handled: these come again",
+                self._name,
+                streams,
+            )
+        return at_work
 
     def _refuse(self) -> NoReturn:
         """Raise why nothing can be asked for now."""

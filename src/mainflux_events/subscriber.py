@@ -7,7 +7,7 @@ iterates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from time import monotonic
 from typing import Literal, TypeAlias
 
@@ -106,12 +106,12 @@ class Subscriber(Consumer):
             TimeoutError: it is not stored yet. It will be tried further.
             LeaseLost: another subscriber of this name reads now, so it cannot be stored.
         """
-        self._check_started()
+        self._check_counting()
         if self._tenure is not None and not self._tenure.reading:
             raise LeaseLost(self.name)
         keepers = self._keepers
         await super().commit(event)
-        if self._keepers is not keepers and self._state == "started":
+        if self._keepers is not keepers and self._counting:
             raise LeaseLost(self.name)
 
     def _keeper_of(self, event: Event) -> Committer | Storer | None:
@@ -262,10 +262,10 @@ class Subscriber(Consumer):
         if self._tenure is not None:
             await self._tenure.withdraw()
 
-    async def _conclude(self) -> None:
-        await super()._conclude()
+    async def _conclude(self, at_work: Collection[str]) -> None:
+        await super()._conclude(at_work)
         if self._tenure is not None:
-            await self._tenure.leave()
+            await self._tenure.leave(at_work)
 
     def _connected(self) -> list[Connected]:
         return [*super()._connected(), *([] if self._tenure is None else [self._tenure])]

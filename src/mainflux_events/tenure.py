@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from time import monotonic
 from typing import Final
 
@@ -16,7 +16,7 @@ from .cursor import Cursor
 from .errors import LeaseLost, SubscriberBusy
 from .gate import Gate
 from .health import Condition
-from .holding import Holding
+from .holding import Holding, report_kept
 from .hooks import LeaseLostDetails, Observers, logger
 from .lease import Lease, lease_key
 from .line import TROUBLE
@@ -75,6 +75,7 @@ class Tenure:
         self._left_before: dict[str, int] = {}
         self._stir = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._at_work: Collection[str] = ()
         self._over = asyncio.Event()
         streams = sorted(self._leases)
         self._holdings = [
@@ -138,12 +139,16 @@ class Tenure:
                     await self._step()
                 except TROUBLE as trouble:
                     await self._asked.rest(trouble)
-            await self._release()
+            if self._at_work and self.held:
+                report_kept(self._name, self._at_work)
+            else:
+                await self._release()
         finally:
             self._over.set()
 
-    async def leave(self) -> None:
-        """Have `run` let the leases go, and end."""
+    async def leave(self, at_work: Collection[str]) -> None:
+        """Have `run` end, and let the leases go; unless of these streams something is being handled still."""
+        self._at_work = at_work
         self._leaving.set()
         self._stir.set()
         for holding in self._holdings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from contextlib import suppress
 from operator import itemgetter
 from time import monotonic
@@ -93,11 +93,13 @@ class Workers:
         self._tasks: asyncio.TaskGroup
         # Tasks, those of them that have not begun, calls of the handler, those of them that are none of the window's.
         self._working = self._starting = self._calls = self._strange = 0
-        # When each call began, and with which event, or the first of a batch.
-        self._began: dict[Slot, tuple[float, Event]] = {}
+        # The calls of the handler, by their tasks: when each began, and with what.
+        self._began: dict[asyncio.Task[None], tuple[float, list[Slot]]] = {}
         # Nothing is begun any more; nor does it count; or what is there is to be handled, and nothing follows.
         self._stopped = self._closed = self._draining = False
         self._error: Exception | None = None
+        # Told of the end of each worker.
+        self._told: Callable[[], None] = _nothing
         # A batch need not be full any more, or will not from a time on.
         self._overdue = False
         self._timer: asyncio.TimerHandle | None = None
@@ -118,7 +120,18 @@ class Workers:
     @property
     def oldest_call(self) -> tuple[float, Event] | None:
         """When the oldest call of the handler began, and with which event; None where there is none."""
-        return min(list(self._began.values()), key=itemgetter(0), default=None)
+        began = min(list(self._began.values()), key=itemgetter(0), default=None)
+        return None if began is None else (began[0], began[1][0].event)
+
+    def at_work(self, but: Container[asyncio.Task[Any] | None]) -> set[str]:
+        """The streams of the events that are being handled, but for those of these tasks."""
+        return {
+            slot.run.track.stream
+            for task, (_, slots) in self._began.items()
+            if task not in but
+            for slot in slots
+            if slot.window is self._window and not slot.dropped
+        }
 
     @property
     def unfinished(self) -> bool:
@@ -146,10 +159,15 @@ class Workers:
         if failed := failed or self._error:
             raise failed
 
-    def stop(self) -> None:
-        """Begin nothing more; what is being handled goes on to its end, and does not count as handled."""
-        self._stopped = self._closed = True
+    def stop(self, told: Callable[[], None]) -> None:
+        """Begin nothing more; what is being handled goes on to its end, of which `told` is told."""
+        self._stopped = True
+        self._told = told
         self._wanted.set()
+
+    def close(self) -> None:
+        """What is being handled still does not count as handled any more."""
+        self._closed = True
 
     def abandon(self) -> None:
         """Forget all events: they come again. What is being handled of them is waited for before that."""
@@ -264,6 +282,8 @@ class Workers:
         except BaseException:
             self._stopped = True
             raise
+        finally:
+            self._told()
 
     def _engage(self) -> None:
         """Have as many workers as there is work for, and more taken into the window where there is little left."""
@@ -301,6 +321,8 @@ class Workers:
         """Handle one event or batch after another, for as long as there is one."""
         self._starting -= 1
         turn = self._turns.count
+        task = asyncio.current_task()
+        assert task is not None
         try:
             while True:
                 if turn == self._turns.count:
@@ -312,7 +334,7 @@ class Workers:
                 self._engage()
                 if not slots:
                     return
-                await self._handle(slots)
+                await self._handle(slots, task)
         finally:
             self._working -= 1
 
@@ -323,10 +345,9 @@ class Workers:
         self._disarm()
         return self._window.take(self._batch)
 
-    async def _handle(self, slots: list[Slot]) -> None:
+    async def _handle(self, slots: list[Slot], task: asyncio.Task[None]) -> None:
         self._calls += 1
-        first = slots[0].event
-        self._began[slots[0]] = monotonic(), first
+        self._began[task] = monotonic(), slots
         for slot in slots:
             slot.run.keeper.begin()
         given = slots[0].event if self._batch == 1 else [slot.event for slot in slots]
@@ -336,7 +357,7 @@ class Workers:
             return
         finally:
             self._calls -= 1
-            del self._began[slots[0]]
+            del self._began[task]
             if slots[0].window is not self._window:
                 self._strange -= 1
         if self._closed or slots[0].window is not self._window:
@@ -372,3 +393,7 @@ class Workers:
         if buried is None or slot.window is not self._window:
             raise Unburied
         self._finish([slot], buried)
+
+
+def _nothing() -> None:
+    pass

@@ -369,6 +369,35 @@ async def test_closing_under_load_is_quick_and_loses_nothing(
     assert len(handled) - 1500 <= closed * concurrency * batch * WINDOW
 
 
+@pytest.mark.parametrize(("concurrency", "batch"), [(1, 1), (8, 1), (1, 10), (4, 5)])
+async def test_what_is_being_handled_when_it_closes_may_be_finished_and_does_not_come_again(
+    concurrency: int, batch: int, backend: Backend, url: str, publisher: Publisher
+) -> None:
+    ids = things(100)
+    await publish(publisher, ids)
+    begun: list[str] = []
+    go = asyncio.Event()
+
+    async def handle(given: Event | list[Event]) -> None:
+        begun.extend(thing(event) for event in listed(given))
+        await go.wait()
+
+    async with backend.subscriber(url, STREAM, "audit", start="earliest") as subscriber:
+        async with running(subscriber, handle, concurrency=concurrency, batch=batch) as task:
+            await wait_until(lambda: len(begun) == concurrency * batch)
+            closing = asyncio.create_task(subscriber.aclose())
+            await wait_until(lambda: subscriber._state == "closed")
+            go.set()
+            await asyncio.wait([closing, task], timeout=PATIENCE)
+            assert (closing.exception(), task.exception()) == (None, None)
+        assert subscriber.stats.handled == len(begun) == concurrency * batch
+    async with backend.subscriber(url, STREAM, "audit") as subscriber:
+        handled: list[str] = []
+        async with running(subscriber, lambda event: handled.append(thing(event))):
+            await wait_until(lambda: {*begun, *handled} == {*ids})
+    assert sorted([*begun, *handled]) == sorted(ids), "each once"
+
+
 async def test_no_further_attempt_is_made_when_it_is_closed(
     backend: Backend, url: str, publisher: Publisher
 ) -> None:

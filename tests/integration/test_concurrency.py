@@ -30,6 +30,7 @@ from mainflux_events import (
     SubscriberStats,
     ThingRemoved,
 )
+from mainflux_events.gate import Gate
 from mainflux_events.testing import RedisServer
 from mainflux_events.workers import WINDOW
 from support import PATIENCE, wait_until, within
@@ -413,14 +414,12 @@ async def test_the_waits_of_one_event_are_not_those_of_another(
     subscriber: Subscriber, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    sleep = asyncio.sleep
 
-    async def noted(seconds: float) -> None:
-        if seconds >= 0.1:
-            waits.append(seconds)
-        await sleep(0)
+    async def still(gate: Gate, turn: int, seconds: float) -> bool:
+        waits.append(seconds)
+        return True
 
-    monkeypatch.setattr("mainflux_events.dispatch.asyncio.sleep", noted)
+    monkeypatch.setattr(Gate, "still", still)
     await append(client, *things(20))
 
     async def fail(event: Event) -> None:
@@ -588,8 +587,9 @@ async def test_whenever_a_run_is_cancelled_all_of_it_comes_again_that_was_not_co
 
 
 async def test_closing_while_handlers_are_at_work_is_bounded_and_lets_them_end(
-    server: RedisServer, client: Redis
+    server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mainflux_events.service.CLOSE_BOUND", 0.2)
     ids = await append(client, *things(50))
     gates = Gates("t2", "t4", "t5")
     subscriber = Subscriber(server.url, STREAM, "audit", start="earliest")

@@ -27,7 +27,7 @@ from mainflux_events import (
     SubscriberBusy,
 )
 from mainflux_events.testing import RedisServer, redis_server
-from support import PATIENCE, no_clients_left, wait_until, within
+from support import PATIENCE, in_background, no_clients_left, wait_until, within
 
 KEY = "mainflux:cursor:audit:things"
 LEASE = "mainflux:lease:{mainflux:cursor:audit:things}"
@@ -283,6 +283,39 @@ async def test_an_event_that_was_in_hand_when_the_turn_was_lost_does_not_come_to
         await wait_until(lambda: seen.of("lease_lost"))
         await client.delete(LEASE)
         assert await take(consumer, 1) == ["t5"]
+    assert consumer.stats.handled == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_handler_that_cannot_commit_what_was_lost_does_not_end_the_run_of_a_standby(
+    concurrency: int, server: RedisServer, client: Redis
+) -> None:
+    [_, second] = await append(client, "t1", "t2")
+    seen, handled = Recorder(), list[str]()
+    refused: list[LeaseLost] = []
+    consumer = subscriber(server, seen)
+
+    async def handle(event: Event) -> None:
+        handled.append(thing(event))
+        if thing(event) == "t1":
+            await wait_until(lambda: seen.of("lease_lost"))
+            try:
+                await consumer.commit(event)
+            except LeaseLost as error:
+                refused.append(error)
+                raise
+
+    async with consumer:
+        run = consumer.run(handle, concurrency=concurrency, key=lambda event: None, on_failure="raise")
+        async with in_background(run) as task:
+            await wait_until(lambda: handled == ["t1"])
+            somebody_else_takes_it(server, second)
+            await wait_until(lambda: refused)
+            await append(client, "t3")
+            assert handled == ["t1"]
+            await client.delete(LEASE)
+            await wait_until(lambda: handled == ["t1", "t3"])
+            assert not task.done()
     assert consumer.stats.handled == 1
 
 

@@ -750,6 +750,7 @@ def test_no_actions_at_all_are_a_mistake() -> None:
 async def test_closing_ends_a_run_whose_handler_is_at_work_when_it_returns(
     subscriber: Subscriber, client: Redis
 ) -> None:
+    subscriber._close_bound = 0.2
     [before, _, _] = ids = await append(client, "t1", "t2", "t3")
     working, go_on = asyncio.Event(), asyncio.Event()
     handled: list[str] = []

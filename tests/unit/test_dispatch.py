@@ -12,6 +12,7 @@ import pytest
 from consuming import Recorder
 from mainflux_events import AlreadyHandled, ConfigError, Event, HandlerFailed, Retry, ThingRemoved
 from mainflux_events.dispatch import Dispatch
+from mainflux_events.gate import Gate
 from mainflux_events.hooks import Observers
 
 EVENT = Event(ThingRemoved("t1"), _stream="things", _id="5-1", _fields=[])
@@ -25,9 +26,9 @@ class DispatchOfEach(Dispatch):
         async def only() -> AsyncIterator[Event]:
             yield given
 
-        given_up: list[Event] = []
-        await self.handle_each(only(), lambda: given_up.append(given))
-        return not given_up
+        unhandled: list[bool] = []
+        await self.handle_each(only(), unhandled.append)
+        return not unhandled
 
 
 @pytest.fixture(autouse=True, params=[Dispatch, DispatchOfEach])
@@ -141,10 +142,11 @@ async def test_what_is_raised_names_the_entry_and_where_the_cursor_stays() -> No
 async def test_the_waits_grow_and_begin_anew_for_each_event(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def still(gate: Gate, turn: int, seconds: float) -> bool:
         waits.append(seconds)
+        return True
 
-    monkeypatch.setattr("mainflux_events.dispatch.asyncio.sleep", sleep)
+    monkeypatch.setattr(Gate, "still", still)
     calling = dispatch(Failing(100), retry=Retry(attempts=10, initial=0.5))
     await calling.handle(EVENT)
     await calling.handle(EVENT)
@@ -157,10 +159,11 @@ async def test_the_waits_grow_and_begin_anew_for_each_event(monkeypatch: pytest.
 async def test_the_longest_wait_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def still(gate: Gate, turn: int, seconds: float) -> bool:
         waits.append(seconds)
+        return True
 
-    monkeypatch.setattr("mainflux_events.dispatch.asyncio.sleep", sleep)
+    monkeypatch.setattr(Gate, "still", still)
     await dispatch(Failing(100), retry=Retry(attempts=6, initial=1, maximum=3)).handle(EVENT)
     expected = [1, 2, 3, 3, 3]
     assert all(most / 2 <= wait <= most for wait, most in zip(waits, expected, strict=True)), waits
