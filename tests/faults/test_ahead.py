@@ -21,6 +21,10 @@ async def queued(client: Redis) -> list[int]:
     return [int(each["multi"]) for each in await client.client_list() if each["multi"] != "-1"]
 
 
+async def nothing_waits(client: Redis) -> bool:
+    return await queued(client) == []
+
+
 @asynccontextmanager
 async def one_is_applied_and_one_waits(
     proxy: Proxy, client: Redis, history: History, **settings: float
@@ -72,7 +76,7 @@ async def test_behind_a_refused_batch_it_is_not_applied(server: RedisServer, cli
         await client.set(STREAM, "no stream")
         history.publish(publisher, 3 * BATCH_EVENTS)
         await wait_until(lambda: publisher.stats.retries)
-        assert await queued(client) == []
+        await wait_until(lambda: nothing_waits(client))
         assert publisher.stats.acknowledged == 0
         await client.delete(STREAM)
         await publisher.flush(PATIENCE)
