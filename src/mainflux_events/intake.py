@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from time import monotonic
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,9 @@ from .notices import Notice
 from .sieve import Sieve
 
 Entries: TypeAlias = answers.Entries
+
+# So many bytes are begun of several streams together, as may be of one batch: what is begun is read ahead.
+BESIDE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Track(Protocol):
@@ -87,12 +90,14 @@ class Part(msgspec.Struct):
         track, keeper: the stream, and who is to be told how far it is handled.
         entries: as they came. What is handed out is taken off this list.
         refused: why none of them is to be handed out, where so.
+        size: how many bytes came of it.
     """
 
     track: Track
     keeper: Keeper
     entries: Entries
     refused: EventsError | None = None
+    size: int = 0
 
     @property
     def stream(self) -> str:
@@ -171,10 +176,20 @@ class Batch(msgspec.Struct):
     Attributes:
         parts: its entries, and in front of them what is to be told first.
         taken: to be called when they are taken, with the seconds that somebody had to wait for them.
+        size: its bytes; 0 where it may not be taken before those that came earlier.
     """
 
     parts: list[Part | Notice]
     taken: Callable[[float], None]
+    size: int = 0
+
+    def shared_out(self) -> list[Part | Notice]:
+        """The parts, each with its share of the bytes."""
+        parts = [part for part in self.parts if isinstance(part, Part)]
+        entries = sum(len(part.entries) for part in parts)
+        for part in parts:
+            part.size = self.size * len(part.entries) // entries
+        return self.parts
 
 
 class Inbox(asyncio.Queue[Batch | Exception | None]):
@@ -182,14 +197,33 @@ class Inbox(asyncio.Queue[Batch | Exception | None]):
 
     Attributes:
         since: when something was put into it that was empty.
+        fresh: whether something was put into it since that was set to False.
     """
 
     since: float = 0.0
+    fresh: bool = False
 
     def _put(self, item: Batch | Exception | None) -> None:
         if self.empty():
             self.since = monotonic()
+        self.fresh = True
         super()._put(item)
+
+    def get_beside(self, streams: Container[str], room: int) -> Batch | None:
+        """The next batch, if it may be taken beside what is left of these streams, and has so many bytes at most.
+
+        One that is of these streams itself is passed over. What has to be told first is not.
+        """
+        waiting: deque[Batch | Exception | None] = self._queue  # type: ignore[attr-defined]
+        for place, item in enumerate(waiting):
+            if not isinstance(item, Batch) or not 0 < item.size <= room:
+                return None
+            if any(isinstance(part, Notice) for part in item.parts):
+                return None
+            if not any(part.stream in streams for part in item.parts):
+                del waiting[place]
+                return item
+        return None
 
 
 class Intake:
@@ -202,6 +236,7 @@ class Intake:
     def __init__(self, sieve: Sieve) -> None:
         self.inbox: Inbox = Inbox()
         self._sieve = sieve
+        # What is begun. Where nothing is to be told in between, streams take turns.
         self._parts: deque[Part | Notice] = deque()
         self._given_back: deque[Run] = deque()
 
@@ -214,10 +249,12 @@ class Intake:
         """Whether all that was taken has to be finished before `next_run` is called."""
         return not self._given_back and bool(self._parts) and isinstance(self._parts[0], Notice)
 
-    def next_run(self, most: int) -> Run | None:
+    def next_run(self, most: int, window: int = 0) -> Run | None:
         """The next entries, as many at most, decoded; None where nothing more has been fetched.
 
-        Where it is `at_notice`, all entries before have to be finished, for what stands between is told.
+        Where it is `at_notice`, all entries before have to be finished, for what stands between is told. With a window,
+        streams take turns, each time with an equal part of the window at most. Where events are handled one after the
+        other nothing is gained by that, and what is in memory for longer costs time.
 
         Raises:
             StreamGap, StreamReset: what stands between, by the policy. The next call goes on behind it.
@@ -229,6 +266,10 @@ class Intake:
             self._parts.popleft()
         if not self._parts:
             return None
+        if window:
+            if self.inbox.fresh:
+                self._begin_others()
+            most = min(most, max(1, window // len(self._parts)))
         part = self._parts[0]
         assert isinstance(part, Part)
         entries = part.entries[: min(most, part.keeper.room())]
@@ -241,9 +282,29 @@ class Intake:
         looked_at = ends[-1] if ends else passed
         if looked_at == len(part.entries):
             self._parts.popleft()
+            self.inbox.fresh = True  # what was passed over may be begun now
         else:
             del part.entries[:looked_at]
+            if window and len(self._parts) > 1 and not self._something_to_tell:
+                self._parts.rotate(-1)
         return Run(part, entries[:looked_at], passed, events, unreadable, ends)
+
+    @property
+    def _something_to_tell(self) -> bool:
+        return any(isinstance(part, Notice) for part in self._parts)
+
+    def _begin_others(self) -> None:
+        """Begin with further streams, beside those that are begun, as long as these are not large."""
+        self.inbox.fresh = False
+        if self._something_to_tell:
+            return
+        streams = {part.stream for part in self._parts}
+        room = BESIDE_BYTES - sum(part.size for part in self._parts if isinstance(part, Part))
+        while (batch := self.inbox.get_beside(streams, room)) is not None:
+            self._parts.extend(batch.shared_out())
+            batch.taken(0.0)
+            streams.update(part.stream for part in batch.parts)
+            room -= batch.size
 
     @property
     def waits_since(self) -> float | None:
@@ -280,7 +341,7 @@ class Intake:
         began = monotonic() if self.inbox.empty() else None
         item = await self.inbox.get()
         if isinstance(item, Batch):
-            self._parts.extend(item.parts)
+            self._parts.extend(item.shared_out())
             item.taken(0.0 if began is None else monotonic() - began)
             return True
         self.inbox.put_nowait(item)  # for whoever asks again

@@ -125,11 +125,11 @@ class ReadAhead(ABC):
             self._ended = error
             self._inbox.put_nowait(error)
 
-    def _hand_over(self, parts: list[Part | Notice]) -> None:
-        """Put what was fetched into the inbox. Until it is taken, nothing more is fetched."""
+    def _hand_over(self, parts: list[Part | Notice], size: int = 0) -> None:
+        """Put what was fetched into the inbox, with its bytes. Until it is taken, nothing more is fetched."""
         if parts:
             self._taken.clear()
-            self._inbox.put_nowait(Batch(parts, self._proceed))
+            self._inbox.put_nowait(Batch(parts, self._proceed, size))
 
     def _proceed(self, waited: float) -> None:
         """The batch was taken from the inbox, by somebody who had to wait so long for it: fetch the next."""
@@ -218,7 +218,7 @@ class Reader(ReadAhead):
             self._adapt([len(found) for found in entries.values()], size, shown=2 * len(extents))
         if any(map(Place.broken, self._places, extents)):
             return entries, extents
-        self._hand_over(self._follow(entries, extents, {}))
+        self._hand_over(self._follow(entries, extents, {}), size)
         return None
 
     async def _known_again(self, channel: Channel, extents: list[Extent]) -> dict[Place, Mark | None]:

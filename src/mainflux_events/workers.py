@@ -217,7 +217,7 @@ class Workers:
                     await asyncio.sleep(0)
                     self._look_out()
                     turn_due = monotonic() + TURN_SECONDS
-                elif run := self._intake.next_run(min(TURN_EVENTS, self._window.room)):
+                elif run := self._intake.next_run(min(TURN_EVENTS, self._window.room), self._size):
                     self._add(run)
                 elif not await self._intake.refill():
                     break

@@ -21,12 +21,15 @@ from mainflux_events import (
     LeaseLost,
     PartitionedSubscriber,
     Retry,
+    Subscriber,
     read_dead_letters,
 )
+from mainflux_events.partitions import partition_streams
 from mainflux_events.testing import RedisServer
 from mainflux_events.workers import WINDOW
 from partitioning import (
     PARTITIONS,
+    STREAM,
     STREAMS,
     Chosen,
     cursors,
@@ -196,6 +199,61 @@ async def test_a_failure_that_is_raised_leaves_the_cursor_of_its_partition_befor
     assert caught.value.stream == STREAMS[0]
     first = (await client.xrange(STREAMS[0]))[0][0]
     assert await cursors(client) == [first, (await ends(client))[1], b"0-0", b"0-0"]
+
+
+class AtWork:
+    """A handler that is held, of one event of each stream at a time, until all that can be are at work.
+
+    Attributes:
+        streams: those of the events at work.
+        handled: the IDs of the entries that were handled, by stream.
+    """
+
+    def __init__(self) -> None:
+        self.streams: list[str] = []
+        self.handled: defaultdict[str, list[str]] = defaultdict(list)
+        self._go = asyncio.Event()
+
+    async def __call__(self, event: Event) -> None:
+        self.streams.append(event.stream)
+        await self._go.wait()
+        self.handled[event.stream].append(event.id)
+
+    async def rounds(self, count: int, streams: int) -> None:
+        """So many times, wait until events of so many streams are at work, and let these go."""
+        for _ in range(count):
+            await wait_until(lambda: len(self.streams) == streams, what=f"{self.streams} are {streams}")
+            assert len(set(self.streams)) == streams
+            self.streams.clear()
+            self._go.set()
+            self._go = asyncio.Event()
+
+
+async def test_as_many_handlers_are_at_work_as_there_are_partitions_where_each_is_in_order(
+    server: RedisServer, client: Redis
+) -> None:
+    streams = partition_streams(STREAM, 8)
+    for stream in streams:
+        await append(client, *things(60), stream=stream)
+    handler = AtWork()
+    one = subscriber(server, partitions=8)
+    async with one:
+        await wait_until(lambda: one._intake.inbox.qsize() == 8, what="something of each was read")
+        async with in_background(one.run(handler, concurrency=8, key=lambda event: event.stream)):
+            await handler.rounds(50, streams=8)
+    for stream in streams:
+        stored = [id.decode() for id, _ in await client.xrange(stream)]
+        assert handler.handled[stream] == stored[: len(handler.handled[stream])]
+
+
+async def test_as_many_are_at_work_as_one_subscriber_has_streams(server: RedisServer, client: Redis) -> None:
+    streams = [f"things{number}" for number in range(6)]
+    for stream in streams:
+        await append(client, *things(60), stream=stream)
+    handler = AtWork()
+    one = Subscriber(server.url, streams, "audit", start="earliest")
+    async with one, in_background(one.run(handler, concurrency=6, key=lambda event: event.stream)):
+        await handler.rounds(50, streams=6)
 
 
 # --- partitions that are handed over --------------------------------------------------------------------------------
