@@ -21,6 +21,9 @@ Trouble = AccessRefused | ConfigError | Unreachable | Disconnected | Refusal
 # The longest wait between attempts while the owner closes.
 CLOSING_WAIT: Final = 0.25
 
+# The first wait for what is over within moments, in seconds; it grows as the others do.
+SOON: Final = 0.1
+
 
 class Line:
     """One connection to the server that holds a key.
@@ -58,6 +61,7 @@ class Line:
         self._stream = stream
         self._what = what
         self._waits = Waits(backoff.initial, backoff.maximum)
+        self._soon = Waits(min(SOON, backoff.initial), backoff.maximum)
         self._patience = patience
         self._observers = observers
         self._prepare = prepare
@@ -131,6 +135,7 @@ class Line:
         if self._failing is not None:
             self._failing, self._recovered = None, self._worked
         self._waits.reset()
+        self._soon.reset()
 
     async def rest(self, trouble: Trouble) -> None:
         """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
@@ -167,11 +172,23 @@ class Line:
         if isinstance(trouble, AccessRefused | ConfigError):
             return self._waits.longest()
         if isinstance(trouble, Refusal):
-            if trouble.outlook is Outlook.ELSEWHERE:
-                self._link.rediscover()
-                await self.disconnect()
-            return self._waits.longest() if trouble.outlook is Outlook.LASTING else self._waits.next()
+            return await self._prescribed_by_server(trouble)
         self._link.rediscover()
         # A connection that worked may have been closed while it was idle: the next one is made at once.
-        at_once, self._proven = self._proven and isinstance(trouble, Disconnected), False
+        at_once = self._first_since_it_worked() and isinstance(trouble, Disconnected)
         return 0.0 if at_once else self._waits.next()
+
+    async def _prescribed_by_server(self, refusal: Refusal) -> float:
+        if refusal.outlook is Outlook.ELSEWHERE:
+            self._link.rediscover()
+            await self.disconnect()
+            # Whoever has it now is there already, as a rule.
+            if refusal.brief and self._first_since_it_worked():
+                return 0.0
+        if refusal.brief:
+            return self._soon.next()
+        return self._waits.longest() if refusal.outlook is Outlook.LASTING else self._waits.next()
+
+    def _first_since_it_worked(self) -> bool:
+        first, self._proven = self._proven, False
+        return first

@@ -27,6 +27,9 @@ _PASSING = frozenset(
 )
 _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "NONSENSE"})
 
+# Of these, what is over within moments: a slot moves, a master is replaced.
+_BRIEF = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "UNBLOCKED"})
+
 # Replies of the class ERR, by their beginning.
 _PASSING_ERR = ("ERR max number of clients reached",)
 _VALUE_ERR = (
@@ -80,6 +83,11 @@ class Refusal(Exception):
         if self.text.startswith(_VALUE_ERR):
             return Outlook.VALUE
         return Outlook.LASTING
+
+    @property
+    def brief(self) -> bool:
+        """Whether it is over within moments, so that a short wait is enough at first."""
+        return self.code in _BRIEF
 
     @property
     def is_nonsense(self) -> bool:
