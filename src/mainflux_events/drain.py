@@ -101,6 +101,7 @@ class Drain:
             patience=attempt_timeout,
             observers=observers,
             prepare=self._prepare,
+            follows=True,
         )
 
     @property
@@ -224,6 +225,7 @@ class Drain:
         buffer = self._buffer
         if (
             not self._appender.queues
+            or channel.asking
             or len(buffer.in_flight) > before
             or self._max_event_bytes > self.argument_limit
         ):

@@ -12,7 +12,7 @@ from .health import Condition
 from .hooks import Observers, ReconnectedDetails, RetryingDetails, logger
 from .link import Channel, Disconnected, Link, Unreachable
 from .policies import Backoff, Waits
-from .refusals import Outlook, Refusal
+from .refusals import Address, Outlook, Refusal
 
 # What an attempt over a line may end with; `Line.rest` takes all of them.
 TROUBLE: Final = (AccessRefused, ConfigError, Unreachable, Disconnected, Refusal)
@@ -37,6 +37,8 @@ class Line:
         patience: seconds that the server may be silent while a reply is due.
         observers: who is told.
         prepare: what is done first on every new connection.
+        follows: whether, while the key's slot moves, what it is for is done where the key already is: each exchange
+            then has to be one command or transaction.
 
     Attributes:
         retries: attempts that failed and were, or are to be, made again.
@@ -55,6 +57,7 @@ class Line:
         patience: float,
         observers: Observers,
         prepare: Callable[[Channel], Awaitable[None]] | None = None,
+        follows: bool = False,
     ) -> None:
         self._link = link
         self._key = key
@@ -65,6 +68,9 @@ class Line:
         self._patience = patience
         self._observers = observers
         self._prepare = prepare
+        self._follows = follows
+        # Where the next connection is to go, if that is not to the owner of the slot.
+        self._target: Address | None = None
         self._channel: Channel | None = None
         self._connected_before = False
         self._proven = False
@@ -98,19 +104,20 @@ class Line:
             Unreachable, Disconnected, Refusal: what may.
         """
         if self._channel is not None:
-            if self._channel.alive:
+            if self._channel.usable:
                 return self._channel
             ended = self._channel.reason
             await self.disconnect()
             # One that worked was closed while it was idle: another is made at once.
             if not self._fresh_start:
                 raise Unreachable(f"{self.where} ended a connection before it was of use: {ended}")
-        channel = await self._link.open(self._key, self._patience)
+        target, self._target = self._target, None
+        channel = await self._link.open(self._key, self._patience, target)
         try:
             if self._prepare is not None:
                 await self._prepare(channel)
         except BaseException:
-            await channel.aclose()
+            await self._link.release(channel)
             raise
         self._channel = channel
         if self._connected_before:
@@ -125,7 +132,7 @@ class Line:
         """End the connection, if there is one."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.aclose()
+            await self._link.release(channel)
 
     def worked(self) -> None:
         """An attempt succeeded: whatever trouble there was is over."""
@@ -181,6 +188,7 @@ class Line:
     async def _prescribed_by_server(self, refusal: Refusal) -> float:
         if refusal.outlook is Outlook.ELSEWHERE:
             self._link.rediscover()
+            self._target = refusal.target if self._follows else None
             await self.disconnect()
             # Whoever has it now is there already, as a rule.
             if refusal.brief and self._first_since_it_worked():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from .errors import AccessRefused
+
+# Of a server: its host and port.
+Address: TypeAlias = tuple[str, int]
 
 
 class Outlook(Enum):
@@ -38,6 +41,9 @@ _VALUE_ERR = (
     "ERR Protocol error: invalid bulk length",
     "ERR Protocol error: invalid multibulk length",
 )
+
+# A node that does not know the others' names says so, or nothing.
+_ASK = re.compile(r"\bASK \d+ (?!\?)(\S+):(\d{1,5})")
 
 _ARGUMENTS = re.compile(r", with args beginning.*", re.DOTALL)
 _USER = re.compile(r"\bUser \S+ has\b")
@@ -88,6 +94,12 @@ class Refusal(Exception):
     def brief(self) -> bool:
         """Whether it is over within moments, so that a short wait is enough at first."""
         return self.code in _BRIEF
+
+    @property
+    def target(self) -> Address | None:
+        """Where the keys already are, while their slot is on the way there."""
+        found = _ASK.search(self.text) if self.code == "ASK" else None
+        return None if found is None else (found[1], int(found[2]))
 
     @property
     def is_nonsense(self) -> bool:

@@ -25,7 +25,7 @@ LAYERS = [
     ["codec"],
     ["wire"],
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
-    ["channel", "tracing"],
+    ["channel", "tracing", "inmemory"],
     ["link"],
     ["answers"],
     ["moves"],
