@@ -17,7 +17,7 @@ from histories import Recorder, numbered, stored_ids
 from mainflux_events import Backoff, Publisher
 from mainflux_events.slots import SLOTS, slot
 from mainflux_events.testing import RedisServer
-from support import wait_until
+from support import PATIENCE, wait_until
 
 LONG = Backoff(initial=100.0, maximum=100.0)
 
@@ -84,15 +84,18 @@ def told(recorder: Recorder) -> list[tuple[str, float]]:
 
 async def published(publisher: Publisher, numbers: range) -> bool:
     for number in numbers:
-        await publisher.publish(numbered(number))
-    await publisher.flush()
+        publisher.publish_nowait(numbered(number))
+    await publisher.flush(PATIENCE)
     return True
 
 
 @pytest.mark.parametrize("idempotent", [False, True])
 async def test_while_a_slot_moves_events_are_appended_where_the_stream_already_is(
-    masters: list[RedisServer], stream: str, idempotent: bool
+    masters: list[RedisServer], stream: str, idempotent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        "mainflux_events.drain.BATCH_EVENTS", 10
+    )  # one is full and waits when another is sent
     source, target, other = sides(masters, stream)
     async with publishing(masters, stream, recorder := Recorder(), idempotent=idempotent) as publisher:
         await publisher.send(numbered(0))
@@ -119,7 +122,7 @@ async def test_what_appends_nothing_twice_waits_while_only_one_of_its_two_keys_h
         await wait_until(lambda: "TRYAGAIN" in [word for word, _ in told(recorder)])
         [sequence] = await source.command("CLUSTER", "GETKEYSINSLOT", slot(stream), 10)
         await source.command("MIGRATE", str(target.host), int(target.port or 0), sequence, 0, 5000)
-        await publisher.flush()
+        await publisher.flush(PATIENCE)
     for server in (target, source):
         await server.command("CLUSTER", "SETSLOT", slot(stream), "NODE", ids[1])
     assert await stored_at(target, stream) == ["0000000", "0000001"]
@@ -178,6 +181,6 @@ async def test_who_may_not_ask_waits_until_the_slot_has_moved(
             return True
 
         await move_slot(source, target, slot(stream), [other], asked=refused)
-        await publisher.flush()
+        await publisher.flush(PATIENCE)
     assert await stored_at(target, stream) == ["0000000", "0000001"]
     assert {word for word, _ in told(recorder)} == {"ASK", "MOVED"}
