@@ -21,7 +21,8 @@ from .health import PublisherHealth, Publishing, publisher_health
 from .hooks import Observers, SentDetails, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line, Trouble
-from .link import Channel, Disconnected, Link, Reply, Unreachable
+from .link import Channel, Disconnected, Reply, Unreachable
+from .nodes import Way
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
 from .resp import command
@@ -63,7 +64,7 @@ class Drain:
     def __init__(
         self,
         stream: str,
-        link: Link,
+        link: Way,
         buffer: Buffer,
         ledger: Ledger,
         appender: Appender,

@@ -10,7 +10,8 @@ from typing import Final
 from .errors import AccessRefused, ConfigError
 from .health import Condition
 from .hooks import Observers, ReconnectedDetails, RetryingDetails, logger
-from .link import Channel, Disconnected, Link, Unreachable
+from .link import Channel, Disconnected, Unreachable
+from .nodes import Way
 from .policies import Backoff, Waits
 from .refusals import Address, Outlook, Refusal
 
@@ -29,7 +30,7 @@ class Line:
     """One connection to the server that holds a key.
 
     Args:
-        link: where to connect to.
+        link: where its connections come from.
         key: the key that tells which server.
         stream: what reports name: the stream, or several joined by commas.
         what: what the connection is for: "append", "read", "commit", "dead_letter" or "lease".
@@ -42,13 +43,13 @@ class Line:
 
     Attributes:
         retries: attempts that failed and were, or are to be, made again.
-        reconnects: connections made after the first one.
+        reconnects: connections after the first one.
         closing: set when the owner closes: waits are short from then on.
     """
 
     def __init__(
         self,
-        link: Link,
+        link: Way,
         key: str,
         *,
         stream: str,
@@ -189,6 +190,8 @@ class Line:
         if refusal.outlook is Outlook.ELSEWHERE:
             self._link.rediscover()
             self._target = refusal.target if self._follows else None
+            if self._channel is not None and not refusal.about_slot:
+                self._channel.abort(f"the server said: {refusal}")  # also to others who may share it
             await self.disconnect()
             # Whoever has it now is there already, as a rule.
             if refusal.brief and self._first_since_it_worked():

@@ -29,7 +29,7 @@ from .inmemory import Memory
 from .refusals import Address, Refusal
 from .resp import command
 
-__all__ = ["Channel", "Disconnected", "Link", "Reply", "Server", "Unreachable"]
+__all__ = ["Channel", "Disconnected", "Link", "Node", "Reply", "Server", "Unreachable"]
 
 Server: TypeAlias = "str | Redis | RedisCluster"
 
@@ -152,6 +152,16 @@ class Link:
         """
         async with self._attempt():
             node = await self._located(key, target)
+            return await node.channel.made(node.connection(), patience)
+
+    async def locate(self, key: str) -> Node:
+        """The server that holds this key. Raises what `open` does."""
+        async with self._attempt():
+            return await self._located(key)
+
+    async def connect(self, node: Node, patience: float) -> Channel:
+        """A connection to a server. Raises what `open` does."""
+        async with self._attempt():
             return await node.channel.made(node.connection(), patience)
 
     async def release(self, channel: Channel) -> None:

@@ -33,6 +33,9 @@ _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN",
 # Of these, what is over within moments: a slot moves, a master is replaced.
 _BRIEF = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "UNBLOCKED"})
 
+# And what concerns a slot of a cluster, not the server.
+_ABOUT_SLOT = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+
 # Replies of the class ERR, by their beginning.
 _PASSING_ERR = ("ERR max number of clients reached",)
 _VALUE_ERR = (
@@ -94,6 +97,11 @@ class Refusal(Exception):
     def brief(self) -> bool:
         """Whether it is over within moments, so that a short wait is enough at first."""
         return self.code in _BRIEF
+
+    @property
+    def about_slot(self) -> bool:
+        """Whether the same connection may be the right one for other keys."""
+        return self.code in _ABOUT_SLOT
 
     @property
     def target(self) -> Address | None:

@@ -1,4 +1,4 @@
-"""A publisher on a real cluster of three masters, while slots move."""
+"""A publisher on a real cluster of three masters: its connections, and slots that move."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from redis.asyncio.cluster import RedisCluster
 
 from clusters import cluster, move_slot
 from histories import Recorder, numbered, stored_ids
-from mainflux_events import Backoff, Publisher
+from mainflux_events import Backoff, Publisher, ThingRemoved
+from mainflux_events.partitions import partition_of, partition_streams
 from mainflux_events.slots import SLOTS, slot
 from mainflux_events.testing import RedisServer
 from support import PATIENCE, wait_until
 
+SHORT = Backoff(initial=0.01, maximum=0.05)
 LONG = Backoff(initial=100.0, maximum=100.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def _cluster() -> AsyncIterator[list[RedisServer]]:
-    async with cluster() as masters:
+    # A master that a test keeps silent for some seconds is not down.
+    async with cluster(node_timeout=60_000) as masters:
         yield masters
 
 
@@ -172,7 +175,7 @@ async def test_who_may_not_ask_waits_until_the_slot_has_moved(
         await master.command("ACL", "SETUSER", "meek", "on", ">secret", "~*", "+@all", "-asking")
     recorder = Recorder()
     user = {"username": "meek", "password": "secret"}
-    async with publishing(masters, stream, recorder, client=user, backoff=Backoff(0.01, 0.05)) as publisher:
+    async with publishing(masters, stream, recorder, client=user, backoff=SHORT) as publisher:
         await publisher.send(numbered(0))
 
         async def refused() -> bool:
@@ -184,3 +187,100 @@ async def test_who_may_not_ask_waits_until_the_slot_has_moved(
         await publisher.flush(PATIENCE)
     assert await stored_at(target, stream) == ["0000000", "0000001"]
     assert {word for word, _ in told(recorder)} == {"ASK", "MOVED"}
+
+
+# --- partitions ---
+
+PARTITIONS = 24
+
+
+async def published_to_all(publisher: Publisher, prefix: str) -> list[str]:
+    """Events for all partitions: their IDs, in order."""
+    ids = [f"{prefix}{number:03d}" for number in range(10 * PARTITIONS)]
+    assert {partition_of(id, PARTITIONS) for id in ids} == set(range(PARTITIONS))
+    for id in ids:
+        publisher.publish_nowait(ThingRemoved(id))
+    return ids
+
+
+async def appending(masters: list[RedisServer]) -> list[int]:
+    """How many connections of each master have appended last."""
+    lists = [(await master.command("CLIENT", "LIST", "TYPE", "normal")).decode() for master in masters]
+    return [len(re.findall(r" cmd=(?:xadd|exec|eval|evalsha) ", each)) for each in lists]
+
+
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_partitions_share_one_connection_for_each_master(
+    masters: list[RedisServer], stream: str, idempotent: bool
+) -> None:
+    settings: dict[str, Any] = {"partitions": PARTITIONS, "idempotent": idempotent}
+    async with publishing(masters, stream, recorder := Recorder(), **settings) as publisher:
+        await published_to_all(publisher, "thing")
+        await publisher.flush(PATIENCE)
+        assert await appending(masters) == [1, 1, 1]
+    assert await appending(masters) == [0, 0, 0]
+    assert told(recorder) == []
+
+
+async def test_a_partition_whose_slot_moves_joins_the_others_there_and_ends_no_connection(
+    masters: list[RedisServer], stream: str
+) -> None:
+    async with publishing(masters, stream, recorder := Recorder(), partitions=PARTITIONS) as publisher:
+        before = await published_to_all(publisher, "before")
+        await publisher.flush(PATIENCE)
+        moving = partition_streams(stream, PARTITIONS)[0]
+        source, target, other = sides(masters, moving)
+        await move_slot(source, target, slot(moving), [other])
+        after = await published_to_all(publisher, "after")
+        await publisher.flush(PATIENCE)
+        assert await appending(masters) == [1, 1, 1]
+        assert publisher.stats.reconnects == 0
+        assert [(each.stream, each.wait) for each in recorder.retries] == [(moving, 0.0)]
+    mine = [id for id in before + after if partition_of(id, PARTITIONS) == 0]
+    assert await stored_at(target, moving) == mine
+
+
+async def test_a_partition_that_had_a_connection_to_itself_while_its_slot_moved_gives_that_up(
+    masters: list[RedisServer], stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mainflux_events.channel.ASK_AGAIN_AFTER", 0.0)
+    async with publishing(masters, stream, recorder := Recorder(), partitions=PARTITIONS) as publisher:
+        ids = await published_to_all(publisher, "before")
+        await publisher.flush(PATIENCE)
+        moving = partition_streams(stream, PARTITIONS)[0]
+        source, target, other = sides(masters, moving)
+
+        async def meanwhile() -> bool:
+            ids.extend(await published_to_all(publisher, "meanwhile"))
+            await publisher.flush(PATIENCE)
+            return True
+
+        await move_slot(source, target, slot(moving), [other], asked=meanwhile)
+        ids += await published_to_all(publisher, "after")
+        await publisher.flush(PATIENCE)
+        assert await appending(masters) == [1, 1, 1]
+    assert [word for word, _ in told(recorder)] == ["ASK", "MOVED"]
+    assert await stored_at(target, moving) == [id for id in ids if partition_of(id, PARTITIONS) == 0]
+
+
+async def test_a_master_that_is_silent_keeps_none_but_its_own_partitions_waiting(
+    masters: list[RedisServer], stream: str
+) -> None:
+    silent = masters[0]
+    streams = partition_streams(stream, PARTITIONS)
+    its = {each for each in streams if sides(masters, each)[0] is silent}
+    settings: dict[str, Any] = {"partitions": PARTITIONS, "backoff": SHORT, "attempt_timeout": 0.5}
+    async with publishing(masters, stream, recorder := Recorder(), **settings) as publisher:
+        await published_to_all(publisher, "before")
+        await publisher.flush(PATIENCE)
+        silent.hang()
+        during = await published_to_all(publisher, "during")
+        await wait_until(lambda: {each.stream for each in recorder.retries} == its)
+        # Its connection is tried again and again by now.
+        during += await published_to_all(publisher, "later")
+        waiting = [id for id in during if streams[partition_of(id, PARTITIONS)] in its]
+        await wait_until(lambda: publisher.stats.buffered + publisher.stats.in_flight == len(waiting))
+        silent.resume()
+        await publisher.flush(PATIENCE)
+        assert await appending(masters) == [1, 1, 1]
+    assert {each.stream for each in recorder.retries} == its

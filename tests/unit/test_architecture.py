@@ -27,7 +27,7 @@ LAYERS = [
     ["buffer", "policies", "hooks", "refusals", "deadletters"],
     ["channel", "tracing", "inmemory"],
     ["link"],
-    ["answers"],
+    ["answers", "nodes"],
     ["moves"],
     ["cursor", "batch", "ledger", "line", "lease", "partitions", "shares"],
     ["idempotent", "gaps", "notices"],
