@@ -9,14 +9,22 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, Final, Self, TypeAlias, TypeVar
 
+import anyio.lowlevel
 import hiredis
 
+from .errors import ConfigError
 from .refusals import Refusal
+from .resp import command
 
 T = TypeVar("T")
+
+_ASKING: Final = command("ASKING")
+
+# Seconds that a slot may take to move, until its owner is asked once more.
+ASK_AGAIN_AFTER: Final = 5.0
 
 # What a reply is parsed to. Error replies are `Refusal`s, also within an array.
 Reply: TypeAlias = "bytes | int | list[Any] | Refusal | None"
@@ -55,14 +63,25 @@ class Channel(asyncio.Protocol):
     """One connection. Exchanges are answered in the order they were written in.
 
     Args:
-        connection: a connection of redis-py that was just made; its transport is taken over.
+        connection: a connection of redis-py that is connected; its transport is taken over.
         patience: seconds that the server may be silent while a reply is due.
 
+    Raises:
+        ConfigError: it has no transport.
+
     Attributes:
+        asking: whether what is written together has to be one command, or one whole transaction.
         received: how many bytes have come.
     """
 
+    asking: ClassVar[bool] = False
+
     def __init__(self, connection: Any, patience: float) -> None:
+        if not hasattr(connection._writer, "transport"):
+            raise ConfigError(
+                "redis: the connections of this client have no transport of asyncio; for tests without a server there "
+                "is memory://, see mainflux_events.testing"
+            )
         # `_writer` is the one private name of redis-py that is used: it has no other way to the transport.
         self._connection = connection
         self._transport: asyncio.Transport = connection._writer.transport
@@ -81,10 +100,25 @@ class Channel(asyncio.Protocol):
         self._can_cork = _can_cork(self._transport)
         self._corked = False
 
+    @classmethod
+    async def made(cls, connection: Any, patience: float) -> Self:
+        """Have a connection of redis-py connect, and take it over. Raises what that does."""
+        try:
+            await _uncancelled(connection.connect())
+            return cls(connection, patience)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+
     @property
     def alive(self) -> bool:
         """Whether the connection still stands, as far as is known."""
         return not self._transport.is_closing()
+
+    @property
+    def usable(self) -> bool:
+        """Whether what comes next is to go over it."""
+        return self.alive
 
     @property
     def reason(self) -> str:
@@ -237,6 +271,39 @@ class Channel(asyncio.Protocol):
         self._ended.set_result(None)
         # redis-py's own objects are told, so that they too know that it is over.
         self._streams.connection_lost(exc)
+
+
+class AskingChannel(Channel):
+    """One to a node of a cluster that gets a slot and is not its owner yet: the other one has said `ASK`.
+
+    Everything is about keys of that slot. Of how the move ends it hears nothing, so it is of use for some seconds, and
+    then the owner is to be asked.
+    """
+
+    asking = True
+
+    def __init__(self, connection: Any, patience: float) -> None:
+        super().__init__(connection, patience)
+        self._until = self._loop.time() + ASK_AGAIN_AFTER
+
+    @property
+    def usable(self) -> bool:
+        return self.alive and self._loop.time() < self._until
+
+    def post(self, payload: bytes, wanted: int, answer: Answer) -> None:
+        # Where it may not be said, the next reply is the MOVED that it was to prevent.
+        super().post(_ASKING + payload, wanted + 1, lambda replies, ended: answer(replies[1:], ended))
+
+
+async def _uncancelled(connecting: Awaitable[None]) -> None:
+    """Await what may swallow a cancellation, as `asyncio.wait_for` does on Python 3.11, and raise it then."""
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    await connecting
+    if task.cancelling() > before:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # that of a scope of anyio bears its mark
+        raise asyncio.CancelledError
 
 
 def _as_they_are(replies: list[Reply]) -> list[Reply]:

@@ -21,7 +21,8 @@ from .health import PublisherHealth, Publishing, publisher_health
 from .hooks import Observers, SentDetails, SequenceLostDetails, logger
 from .ledger import Ledger
 from .line import TROUBLE, Line, Trouble
-from .link import Channel, Disconnected, Link, Reply, Unreachable
+from .link import Channel, Disconnected, Reply, Unreachable
+from .nodes import Way
 from .policies import Backoff
 from .refusals import Refusal, refuse_access
 from .resp import command
@@ -63,7 +64,7 @@ class Drain:
     def __init__(
         self,
         stream: str,
-        link: Link,
+        link: Way,
         buffer: Buffer,
         ledger: Ledger,
         appender: Appender,
@@ -101,6 +102,7 @@ class Drain:
             patience=attempt_timeout,
             observers=observers,
             prepare=self._prepare,
+            follows=True,
         )
 
     @property
@@ -224,6 +226,7 @@ class Drain:
         buffer = self._buffer
         if (
             not self._appender.queues
+            or channel.asking
             or len(buffer.in_flight) > before
             or self._max_event_bytes > self.argument_limit
         ):

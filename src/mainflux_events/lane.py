@@ -18,6 +18,7 @@ from .hooks import Observers, logger
 from .idempotent import Numbered
 from .ledger import Ledger, settled
 from .link import Disconnected, Link, Unreachable
+from .nodes import Nodes, Way
 from .partitions import Agreement, Key, Partitioner, partition_streams
 from .policies import Backoff
 from .stats import PublisherStats
@@ -35,7 +36,7 @@ class Lane:
     """What a publisher has of each stream.
 
     Args:
-        link: where to connect to.
+        link: where its connections come from.
         stream, max_len, buffer_size, buffer_bytes, max_event_bytes, overflow, backoff, attempt_timeout, idempotent: as
             of `Publisher`.
         observers: who is told.
@@ -48,7 +49,7 @@ class Lane:
 
     def __init__(
         self,
-        link: Link,
+        link: Way,
         stream: str,
         *,
         max_len: int | None,
@@ -156,7 +157,8 @@ class Lanes(list[Lane]):
     take the room of the others.
 
     Args:
-        link, stream, buffer_size, buffer_bytes, attempt_timeout, settings: as of `Lane`.
+        link: where to connect to.
+        stream, buffer_size, buffer_bytes, attempt_timeout, backoff, settings: as of `Lane`.
         partitions: how many partitions there are; None for the stream itself.
         key: what chooses among them; None for the `id` of the action.
 
@@ -174,25 +176,29 @@ class Lanes(list[Lane]):
         buffer_size: int,
         buffer_bytes: int,
         attempt_timeout: float,
+        backoff: Backoff,
         **settings: Any,
     ) -> None:
         streams: tuple[str, ...] = (stream,)
         admit: Callable[[], Awaitable[None]] | None = None
         self._partitioner: Partitioner | None = None
+        self._nodes: Nodes | None = None
         if partitions is not None:
             streams = partition_streams(stream, partitions)
             self._partitioner = Partitioner(partitions, key)
-            admit = Agreement(link, stream, partitions, attempt_timeout).check
+            self._nodes = Nodes(link, backoff.initial / 2)
+            admit = Agreement(self._nodes, stream, partitions, attempt_timeout).check
         elif key is not None:
             raise ConfigError("key: it chooses a partition, and there are none: give partitions=, too")
         settings |= {
             "buffer_size": max(1, buffer_size // len(streams)),
             "buffer_bytes": max(1, buffer_bytes // len(streams)),
             "attempt_timeout": attempt_timeout,
+            "backoff": backoff,
             "admit": admit,
             "alone": partitions is None,
         }
-        super().__init__(Lane(link, each, **settings) for each in streams)
+        super().__init__(Lane(self._nodes or link, each, **settings) for each in streams)
 
     def of(self, event: Event | Action) -> Lane:
         """Where an event goes. EncodeError where it has no key."""
@@ -223,7 +229,10 @@ class Lanes(list[Lane]):
     def stats(self) -> PublisherStats:
         """The counts as they are now, of all together."""
         each = [msgspec.structs.astuple(lane.stats) for lane in self]
-        return PublisherStats(*map(sum, zip(*each, strict=True)))
+        together = PublisherStats(*map(sum, zip(*each, strict=True)))
+        if self._nodes is None:
+            return together
+        return msgspec.structs.replace(together, reconnects=self._nodes.reconnects)
 
     async def check(self) -> None:
         """Connect, and see whether this user may append. Raises what can never work before what may pass.

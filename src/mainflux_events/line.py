@@ -10,9 +10,10 @@ from typing import Final
 from .errors import AccessRefused, ConfigError
 from .health import Condition
 from .hooks import Observers, ReconnectedDetails, RetryingDetails, logger
-from .link import Channel, Disconnected, Link, Unreachable
+from .link import Channel, Disconnected, Unreachable
+from .nodes import Way
 from .policies import Backoff, Waits
-from .refusals import Outlook, Refusal
+from .refusals import Address, Outlook, Refusal
 
 # What an attempt over a line may end with; `Line.rest` takes all of them.
 TROUBLE: Final = (AccessRefused, ConfigError, Unreachable, Disconnected, Refusal)
@@ -21,12 +22,15 @@ Trouble = AccessRefused | ConfigError | Unreachable | Disconnected | Refusal
 # The longest wait between attempts while the owner closes.
 CLOSING_WAIT: Final = 0.25
 
+# The first wait for what is over within moments, in seconds; it grows as the others do.
+SOON: Final = 0.1
+
 
 class Line:
     """One connection to the server that holds a key.
 
     Args:
-        link: where to connect to.
+        link: where its connections come from.
         key: the key that tells which server.
         stream: what reports name: the stream, or several joined by commas.
         what: what the connection is for: "append", "read", "commit", "dead_letter" or "lease".
@@ -34,16 +38,18 @@ class Line:
         patience: seconds that the server may be silent while a reply is due.
         observers: who is told.
         prepare: what is done first on every new connection.
+        follows: whether, while the key's slot moves, what it is for is done where the key already is: each exchange
+            then has to be one command or transaction.
 
     Attributes:
         retries: attempts that failed and were, or are to be, made again.
-        reconnects: connections made after the first one.
+        reconnects: connections after the first one.
         closing: set when the owner closes: waits are short from then on.
     """
 
     def __init__(
         self,
-        link: Link,
+        link: Way,
         key: str,
         *,
         stream: str,
@@ -52,15 +58,20 @@ class Line:
         patience: float,
         observers: Observers,
         prepare: Callable[[Channel], Awaitable[None]] | None = None,
+        follows: bool = False,
     ) -> None:
         self._link = link
         self._key = key
         self._stream = stream
         self._what = what
         self._waits = Waits(backoff.initial, backoff.maximum)
+        self._soon = Waits(min(SOON, backoff.initial), backoff.maximum)
         self._patience = patience
         self._observers = observers
         self._prepare = prepare
+        self._follows = follows
+        # Where the next connection is to go, if that is not to the owner of the slot.
+        self._target: Address | None = None
         self._channel: Channel | None = None
         self._connected_before = False
         self._proven = False
@@ -94,19 +105,20 @@ class Line:
             Unreachable, Disconnected, Refusal: what may.
         """
         if self._channel is not None:
-            if self._channel.alive:
+            if self._channel.usable:
                 return self._channel
             ended = self._channel.reason
             await self.disconnect()
             # One that worked was closed while it was idle: another is made at once.
             if not self._fresh_start:
                 raise Unreachable(f"{self.where} ended a connection before it was of use: {ended}")
-        channel = await self._link.open(self._key, self._patience)
+        target, self._target = self._target, None
+        channel = await self._link.open(self._key, self._patience, target)
         try:
             if self._prepare is not None:
                 await self._prepare(channel)
         except BaseException:
-            await channel.aclose()
+            await self._link.release(channel)
             raise
         self._channel = channel
         if self._connected_before:
@@ -121,7 +133,7 @@ class Line:
         """End the connection, if there is one."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.aclose()
+            await self._link.release(channel)
 
     def worked(self) -> None:
         """An attempt succeeded: whatever trouble there was is over."""
@@ -131,6 +143,7 @@ class Line:
         if self._failing is not None:
             self._failing, self._recovered = None, self._worked
         self._waits.reset()
+        self._soon.reset()
 
     async def rest(self, trouble: Trouble) -> None:
         """Report a failed attempt, and wait until the next one is due. `closing` ends a long wait."""
@@ -167,11 +180,26 @@ class Line:
         if isinstance(trouble, AccessRefused | ConfigError):
             return self._waits.longest()
         if isinstance(trouble, Refusal):
-            if trouble.outlook is Outlook.ELSEWHERE:
-                self._link.rediscover()
-                await self.disconnect()
-            return self._waits.longest() if trouble.outlook is Outlook.LASTING else self._waits.next()
+            return await self._prescribed_by_server(trouble)
         self._link.rediscover()
         # A connection that worked may have been closed while it was idle: the next one is made at once.
-        at_once, self._proven = self._proven and isinstance(trouble, Disconnected), False
+        at_once = self._first_since_it_worked() and isinstance(trouble, Disconnected)
         return 0.0 if at_once else self._waits.next()
+
+    async def _prescribed_by_server(self, refusal: Refusal) -> float:
+        if refusal.outlook is Outlook.ELSEWHERE:
+            self._link.rediscover()
+            self._target = refusal.target if self._follows else None
+            if self._channel is not None and not refusal.about_slot:
+                self._channel.abort(f"the server said: {refusal}")  # also to others who may share it
+            await self.disconnect()
+            # Whoever has it now is there already, as a rule.
+            if refusal.brief and self._first_since_it_worked():
+                return 0.0
+        if refusal.brief:
+            return self._soon.next()
+        return self._waits.longest() if refusal.outlook is Outlook.LASTING else self._waits.next()
+
+    def _first_since_it_worked(self) -> bool:
+        first, self._proven = self._proven, False
+        return first

@@ -7,14 +7,14 @@ redis-py makes the connection: address, TLS, credentials, database, Sentinel and
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
-import anyio.lowlevel
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -23,12 +23,13 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnec
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .channel import Channel, Disconnected, Reply
+from .channel import AskingChannel, Channel, Disconnected, Reply
 from .errors import AccessRefused, ConfigError
-from .refusals import Refusal
+from .inmemory import Memory
+from .refusals import Address, Refusal
 from .resp import command
 
-__all__ = ["Channel", "Disconnected", "Link", "Reply", "Server", "Unreachable"]
+__all__ = ["Channel", "Disconnected", "Link", "Node", "Reply", "Server", "Unreachable"]
 
 Server: TypeAlias = "str | Redis | RedisCluster"
 
@@ -57,10 +58,6 @@ _FOREIGN: Final = frozenset(
 )
 _FOREIGN_PREFIXES: Final = ("maint", "oss_cluster_maint", "orig_", "himport_", "event_dispatcher")
 
-# Servers in the memory of this process, by name: what makes a connection to `memory://name`. `testing` enters them.
-IN_MEMORY: Final[dict[str, Callable[[], Any]]] = {}
-_IN_MEMORY: Final = re.compile(r"memory://([\w.-]+)", re.ASCII)
-
 
 class Unreachable(Exception):
     """No connection could be made; a later attempt may succeed."""
@@ -82,12 +79,13 @@ class Link:
         self._cluster: RedisCluster | None = None
         self._pool: Any = None
         self._stale = False
+        self._discovery = asyncio.Lock()
         if isinstance(server, RedisCluster):
             self._cluster = server
             self.where: str = "the cluster"
             return
         if isinstance(server, str) and server.startswith("memory:"):
-            self._pool = _Memory(server)
+            self._pool = Memory(server)
             self.where = server
             return
         self._pool = self._pool_of(server)
@@ -139,33 +137,49 @@ class Link:
             "socket_timeout": self._timeout,
         }
 
-    async def open(self, key: str, patience: float) -> Channel:
+    async def open(self, key: str, patience: float, target: Address | None = None) -> Channel:
         """A connection to the server that holds this key.
 
         Args:
             key: the key of a stream.
             patience: seconds that the server may be silent while a reply is due.
+            target: where the key already is, while its slot is on the way to that node of the cluster.
 
         Raises:
             AccessRefused: the credentials are refused.
             ConfigError: the server or its certificate can never be the right one.
             Unreachable: nobody answers, at the moment.
         """
-        connection: Any = None
+        async with self._attempt():
+            node = await self._located(key, target)
+            return await node.channel.made(node.connection(), patience)
+
+    async def locate(self, key: str) -> Node:
+        """The server that holds this key. Raises what `open` does."""
+        async with self._attempt():
+            return await self._located(key)
+
+    async def connect(self, node: Node, patience: float) -> Channel:
+        """A connection to a server. Raises what `open` does."""
+        async with self._attempt():
+            return await node.channel.made(node.connection(), patience)
+
+    async def release(self, channel: Channel) -> None:
+        """End a connection."""
+        await channel.aclose()
+
+    @asynccontextmanager
+    async def _attempt(self) -> AsyncIterator[None]:
+        """Bounded in time, and with errors of our own."""
         try:
             async with asyncio.timeout(self._timeout):
-                connection = await self._connection(key)
-                await _uncancelled(connection.connect())
-            _check_transport(connection)
-            return Channel(connection, patience)
-        except BaseException as error:
-            if connection is not None:
-                await connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError | exceptions.TimeoutError):
-                raise Unreachable(f"{self.where} did not answer in {self._timeout:g} s") from None
-            if isinstance(error, Exception) and not isinstance(error, Unreachable | ConfigError):
-                raise _why_not_connected(self.where, error) from None
+                yield
+        except (TimeoutError, exceptions.TimeoutError):
+            raise Unreachable(f"{self.where} did not answer in {self._timeout:g} s") from None
+        except (Unreachable, ConfigError):
             raise
+        except Exception as error:
+            raise _why_not_connected(self.where, error) from None
 
     async def ask(self, key: str, patience: float, packed: bytes) -> Reply:
         """One command on a connection of its own. Raises what `open` does, and `Disconnected`."""
@@ -189,17 +203,41 @@ class Link:
         """What is known of the cluster is out of date. (Sentinel is asked at every connection.)"""
         self._stale = True
 
-    async def _connection(self, key: str) -> Any:
-        if self._pool is not None:
-            return self._pool.make_connection()
-        assert self._cluster is not None
-        await self._cluster.initialize()
-        if self._stale:
-            await self._cluster.nodes_manager.initialize()
-            self._stale = False
-        node = self._cluster.get_node_from_key(key)
+    async def _located(self, key: str, target: Address | None = None) -> Node:
+        cluster = self._cluster
+        if cluster is None:
+            return Node(self.where, self._pool.make_connection, Channel)
+        await cluster.initialize()
+        async with self._discovery:
+            if self._stale:
+                self._stale = False
+                try:
+                    await cluster.nodes_manager.initialize()
+                except BaseException:
+                    self._stale = True
+                    raise
+        node = cluster.get_node_from_key(key)
         assert node is not None  # only for replicas, of which there may be none
-        return node.connection_class(**self._settings(node.connection_kwargs))
+        name, settings = node.name, self._settings(node.connection_kwargs)
+        if target is not None:
+            host, port = cluster.nodes_manager.remap_host_port(*target)
+            name, settings = f"{host}:{port}", settings | {"host": host, "port": port}
+        how = Channel if target is None else AskingChannel
+        return Node(name, partial(node.connection_class, **settings), how)
+
+
+class Node(NamedTuple):
+    """A server, as far as a connection to it goes.
+
+    Attributes:
+        name: of the servers that one link leads to at the same time, each has another.
+        connection: makes one of redis-py.
+        channel: takes it over.
+    """
+
+    name: str
+    connection: Callable[[], Any]
+    channel: type[Channel]
 
 
 class _Sentinels:
@@ -246,12 +284,7 @@ class _Sentinels:
     async def _ask(self, sentinel: Redis, service_name: str) -> Any:
         pool: Any = sentinel.connection_pool
         connection: Any = pool.connection_class(**self._settings(pool.connection_kwargs))
-        try:
-            await _uncancelled(connection.connect())
-            channel = Channel(connection, self._timeout)
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
+        channel = await Channel.made(connection, self._timeout)
         try:
             [reply] = await channel.exchange(command("SENTINEL", "MASTERS"), 1)
         finally:
@@ -274,47 +307,6 @@ class _Sentinels:
             if self._manager.check_master_state(state, service_name):
                 return getattr(self._manager, "_force_master_ip", None) or about["ip"], int(about["port"])
         return None
-
-
-class _Memory:
-    """In place of a pool of redis-py: gives connections to a server in the memory of this process."""
-
-    def __init__(self, url: str) -> None:
-        match = _IN_MEMORY.fullmatch(url)
-        if match is None:
-            raise ConfigError(
-                "redis: a server in memory has the URL memory://name, with no user, port, database or options"
-            )
-        self._name = match[1]
-
-    def make_connection(self) -> Any:
-        connect = IN_MEMORY.get(self._name)
-        if connect is None:
-            raise ConfigError(
-                f"redis: there is no memory://{self._name} in this process now: it is there for tests, inside of "
-                "mainflux_events.testing.memory_server or the fixture of pytest"
-            )
-        return connect()
-
-
-def _check_transport(connection: Any) -> None:
-    """Raise ConfigError if there is none that a channel could take over."""
-    if not hasattr(connection._writer, "transport"):
-        raise ConfigError(
-            "redis: the connections of this client have no transport of asyncio; for tests without a server there is "
-            "memory://, see mainflux_events.testing"
-        )
-
-
-async def _uncancelled(connecting: Awaitable[None]) -> None:
-    """Await what may swallow a cancellation, as `asyncio.wait_for` does on Python 3.11, and raise it then."""
-    task = asyncio.current_task()
-    assert task is not None
-    before = task.cancelling()
-    await connecting
-    if task.cancelling() > before:
-        await anyio.lowlevel.checkpoint_if_cancelled()  # that of a scope of anyio bears its mark
-        raise asyncio.CancelledError
 
 
 def _parsed(url: str) -> Any:

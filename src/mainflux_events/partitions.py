@@ -12,14 +12,15 @@ from zlib import crc32
 
 from .errors import ConfigError, EmptyStream, EncodeError
 from .events import Action, Event, UnknownAction
-from .link import Link, Reply
+from .link import Reply
+from .nodes import Way
 from .policies import text, whole
 from .refusals import Refusal, refuse_access
 from .resp import command
 
 Key: TypeAlias = "Callable[[Event], str | bytes | int]"
 
-# More would be no help: each takes connections of its own. A cluster has at most a thousand nodes.
+# More would be no help: each takes connections of those who consume it. A cluster has at most a thousand nodes.
 MOST: Final = 1024
 
 _RIGHTS: Final = "partitions need +get +set on the key that holds their number"
@@ -102,13 +103,13 @@ class Agreement:
     """That everybody has the same number of partitions of a stream. Who comes first stores it.
 
     Args:
-        link: where to connect to.
+        link: where connections come from.
         stream: the name of the stream, without the number of a partition.
         partitions: how many there are.
         patience: seconds that the server may be silent.
     """
 
-    def __init__(self, link: Link, stream: str, partitions: int, patience: float) -> None:
+    def __init__(self, link: Way, stream: str, partitions: int, patience: float) -> None:
         self._link = link
         self._stream = stream
         self._partitions = partitions

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
 
 from .errors import AccessRefused
+
+# Of a server: its host and port.
+Address: TypeAlias = tuple[str, int]
 
 
 class Outlook(Enum):
@@ -27,6 +30,12 @@ _PASSING = frozenset(
 )
 _ELSEWHERE = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "NONSENSE"})
 
+# Of these, what is over within moments: a slot moves, a master is replaced.
+_BRIEF = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "MASTERDOWN", "UNBLOCKED"})
+
+# And what concerns a slot of a cluster, not the server.
+_ABOUT_SLOT = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+
 # Replies of the class ERR, by their beginning.
 _PASSING_ERR = ("ERR max number of clients reached",)
 _VALUE_ERR = (
@@ -35,6 +44,9 @@ _VALUE_ERR = (
     "ERR Protocol error: invalid bulk length",
     "ERR Protocol error: invalid multibulk length",
 )
+
+# A node that does not know the others' names says so, or nothing.
+_ASK = re.compile(r"\bASK \d+ (?!\?)(\S+):(\d{1,5})")
 
 _ARGUMENTS = re.compile(r", with args beginning.*", re.DOTALL)
 _USER = re.compile(r"\bUser \S+ has\b")
@@ -80,6 +92,22 @@ class Refusal(Exception):
         if self.text.startswith(_VALUE_ERR):
             return Outlook.VALUE
         return Outlook.LASTING
+
+    @property
+    def brief(self) -> bool:
+        """Whether it is over within moments, so that a short wait is enough at first."""
+        return self.code in _BRIEF
+
+    @property
+    def about_slot(self) -> bool:
+        """Whether the same connection may be the right one for other keys."""
+        return self.code in _ABOUT_SLOT
+
+    @property
+    def target(self) -> Address | None:
+        """Where the keys already are, while their slot is on the way there."""
+        found = _ASK.search(self.text) if self.code == "ASK" else None
+        return None if found is None else (found[1], int(found[2]))
 
     @property
     def is_nonsense(self) -> bool:

@@ -17,7 +17,7 @@ class PublisherStats(msgspec.Struct, frozen=True):
         buffered: waiting for their turn.
         in_flight: sent, or being sent, and not acknowledged.
         retries: attempts that failed and were made again.
-        reconnects: connections made after the first one.
+        reconnects: connections made after the first one. Of partitions on one server, which share it, each counts once.
         epochs: how often an idempotent publisher began a new sequence, because the server had lost the last one or
             it had run out.
     """

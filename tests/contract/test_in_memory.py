@@ -49,6 +49,7 @@ def memory() -> Iterator[MemoryServer]:
 
 # What the library sends and can do without, and why.
 NOT_SERVED = {
+    "ASKING": "a node of a cluster says when it is needed",
     "CONFIG GET": "the publisher takes Redis' default for the longest argument",
     "SENTINEL": "it is asked of Sentinels, which are servers of their own",
 }

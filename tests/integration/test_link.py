@@ -22,14 +22,16 @@ from histories import STREAM, Recorder, numbered, stored_ids
 from listening import listening
 from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
 from mainflux_events.hooks import Observers
-from mainflux_events.line import Line
+from mainflux_events.line import SOON, Line
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
+from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 from mainflux_events.testing import RedisServer, redis_server
 from support import PATIENCE, no_clients_left, nobody_listens, wait_until
 
 SECRET = "s3cr€t/p@ss"
 SHORT = Backoff(initial=0.01, maximum=0.05)
+LONG = Backoff(initial=100.0, maximum=100.0)
 
 
 async def ask(server: Server, *arguments: str, timeout: float = 2.0) -> object:
@@ -279,12 +281,13 @@ async def test_in_a_cluster_the_node_of_the_stream_is_found_also_after_a_move() 
         owner = nodes[slot * len(nodes) // 16384]
         other = next(node for node in nodes if node is not owner)
         async with RedisCluster(host=str(first.host), port=first.port or 0) as given:
-            async with Publisher(given, STREAM, backoff=SHORT) as publisher:
+            async with Publisher(given, STREAM, backoff=LONG, hooks=(recorder := Recorder())) as publisher:
                 await publisher.send(numbered(1))
                 assert await owner.command("DEL", STREAM) == 1
                 await give_slot(nodes, slot, other)
                 await asyncio.wait_for(publisher.send(numbered(2)), PATIENCE)
             assert publisher.stats.undelivered == 0
+            assert [(each.reason.split()[0], each.wait) for each in recorder.retries] == [("MOVED", 0.0)]
         async with Redis(host=str(other.host), port=other.port or 0) as there:
             assert await stored_ids(there) == ["0000002"]
 
@@ -468,12 +471,15 @@ async def test_close_leaves_no_connection(fresh_server: RedisServer) -> None:
 # --- a connection that ends ---
 
 
+def line_to(server: RedisServer, recorder: Recorder, backoff: Backoff = SHORT) -> Line:
+    settings: dict[str, Any] = {"backoff": backoff, "patience": 2.0, "observers": Observers([recorder])}
+    return Line(Link(server.url, 2.0), STREAM, stream=STREAM, what="append", **settings)
+
+
 async def test_a_connection_that_worked_and_was_closed_since_is_made_again_at_once_another_one_is_not(
     server: RedisServer, client: Redis
 ) -> None:
-    observers = Observers([recorder := Recorder()])
-    settings: dict[str, Any] = {"backoff": SHORT, "patience": 2.0, "observers": observers}
-    line = Line(Link(server.url, 2.0), STREAM, stream=STREAM, what="append", **settings)
+    line = line_to(server, recorder := Recorder())
 
     async def closed() -> None:
         channel = await line.channel()
@@ -488,3 +494,26 @@ async def test_a_connection_that_worked_and_was_closed_since_is_made_again_at_on
     with pytest.raises(Unreachable, match="ended a connection before it was of use"):
         await line.channel()
     await line.disconnect()
+
+
+async def test_what_another_server_does_already_is_tried_at_once_and_then_after_waits_that_grow(
+    server: RedisServer,
+) -> None:
+    line = line_to(server, recorder := Recorder(), LONG)
+    line.worked()
+    for _ in range(3):
+        await line.rest(Refusal("READONLY You can't write against a read only replica."))
+    first, *later = [each.wait for each in recorder.retries]
+    assert first == 0.0
+    assert 0 < later[0] <= SOON <= later[1] <= 2 * SOON
+
+
+async def test_what_is_over_within_moments_is_waited_for_shortly_also_where_nothing_worked_yet(
+    server: RedisServer,
+) -> None:
+    line = line_to(server, recorder := Recorder(), LONG)
+    await line.rest(Refusal("TRYAGAIN Multiple keys request during rehashing of slot"))
+    await line.rest(Refusal("CLUSTERDOWN The cluster is down"))
+    first, later = [each.wait for each in recorder.retries]
+    assert 0 < first <= SOON
+    assert 0 < later <= 2 * SOON

@@ -130,3 +130,20 @@ def test_credentials_and_rights_are_told_from_the_rest(text: str, access: bool) 
 )
 def test_an_error_within_a_script_has_the_code_of_its_cause(text: str, code: str) -> None:
     assert Refusal(text).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("ASK 3999 127.0.0.1:6381", ("127.0.0.1", 6381)),
+        ("ASK 3999 redis-2.example.org:6381", ("redis-2.example.org", 6381)),
+        ("ASK 3999 2001:db8::1:6381", ("2001:db8::1", 6381)),
+        ("EXECABORT Transaction discarded because of: ASK 3999 127.0.0.1:6381", ("127.0.0.1", 6381)),
+        ("ASK 3999 ?:6381", None),
+        ("ASK 3999 :6381", None),
+        ("MOVED 3999 127.0.0.1:6381", None),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", None),
+    ],
+)
+def test_where_the_keys_of_a_slot_that_moves_already_are(text: str, target: tuple[str, int] | None) -> None:
+    assert Refusal(text).target == target

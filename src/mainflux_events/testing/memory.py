@@ -18,7 +18,8 @@ from redis.exceptions import ResponseError
 
 from ..errors import ConfigError
 from ..events import Event
-from ..link import IN_MEMORY, Link
+from ..inmemory import IN_MEMORY
+from ..link import Link
 from ..refusals import Refusal
 from ..resp import command
 from ..wire import decode
