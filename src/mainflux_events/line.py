@@ -25,6 +25,9 @@ CLOSING_WAIT: Final = 0.25
 # The first wait for what is over within moments, in seconds; it grows as the others do.
 SOON: Final = 0.1
 
+# The longest wait for a slot: it moves for as long as it takes, and then nobody should have to wait for half a minute.
+SLOT_WAIT: Final = 2.0
+
 
 class Line:
     """One connection to the server that holds a key.
@@ -197,7 +200,8 @@ class Line:
             if refusal.brief and self._first_since_it_worked():
                 return 0.0
         if refusal.brief:
-            return self._soon.next()
+            seconds = self._soon.next()
+            return min(seconds, SLOT_WAIT) if refusal.about_slot else seconds
         return self._waits.longest() if refusal.outlook is Outlook.LASTING else self._waits.next()
 
     def _first_since_it_worked(self) -> bool:

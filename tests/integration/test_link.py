@@ -22,7 +22,7 @@ from histories import STREAM, Recorder, numbered, stored_ids
 from listening import listening
 from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
 from mainflux_events.hooks import Observers
-from mainflux_events.line import SOON, Line
+from mainflux_events.line import SLOT_WAIT, SOON, Line
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
@@ -517,3 +517,11 @@ async def test_what_is_over_within_moments_is_waited_for_shortly_also_where_noth
     first, later = [each.wait for each in recorder.retries]
     assert 0 < first <= SOON
     assert 0 < later <= 2 * SOON
+
+
+async def test_for_a_slot_nobody_waits_long(server: RedisServer) -> None:
+    line = line_to(server, Recorder(), LONG)
+    moving = Refusal("TRYAGAIN Multiple keys request during rehashing of slot")
+    replica = Refusal("READONLY You can't write against a read only replica.")
+    assert max([await line._prescribed(moving) for _ in range(20)]) == SLOT_WAIT
+    assert await line._prescribed(replica) > SLOT_WAIT
