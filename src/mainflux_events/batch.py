@@ -69,6 +69,10 @@ class Appender(ABC):
         """Whether a batch has to be sent again as it is, because it may be there already."""
         return False
 
+    def keys_there(self) -> bytes | None:
+        """A command that the target of a moving slot refuses unless all keys are there; None where one key is all."""
+        return None
+
     @property
     def queues(self) -> bool:
         """Whether a batch can be sent ahead, with `queued`, while the one before is not answered."""

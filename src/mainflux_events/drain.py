@@ -146,6 +146,11 @@ class Drain:
     async def _prepare(self, channel: Channel) -> None:
         if self._admit is not None:
             await self._admit()
+        if channel.asking and (look := self._appender.keys_there()) is not None:
+            # Before version 7 the source says ASK also where only some of the keys have moved.
+            [reply] = await channel.exchange(look, 1)
+            if isinstance(reply, Refusal):
+                raise reply
         self._appender.connected()
         if self._max_event_bytes <= LEAST_ARGUMENT_LIMIT:
             return

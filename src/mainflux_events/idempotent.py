@@ -225,6 +225,9 @@ class Numbered(Appender):
     def connected(self) -> None:
         self._claimed = self._script_known = False
 
+    def keys_there(self) -> bytes:
+        return command("EVAL", "return 1", 2, self._stream, self.key)
+
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # What the scripts call is refused as it would be within them. There is no sequence yet, so nothing is set, and
         # this XADD's ID is refused.
