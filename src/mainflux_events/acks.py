@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from . import answers
+from .entries import Entries
 from .hooks import CursorNotSavedDetails, logger
-from .intake import Entries, Passage
+from .intake import Passage
 from .link import Channel, Disconnected, Link, Reply
 from .pending import Share
 from .policies import Commit

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from .entries import Entries
 from .link import Reply
 from .refusals import Refusal, nonsense
 
 T = TypeVar("T")
-
-# As XREAD gives them: ID and fields, the names and values in turn.
-Entries: TypeAlias = list[list[Any]]
 
 _ID: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 _IDS: Final = re.compile(rb"(?:[0-9]{1,20}+-[0-9]{1,20}+ )*+")
@@ -113,23 +111,22 @@ def left(reply: Reply) -> Reply:
 # --- entries --------------------------------------------------------------------------------------------------------
 
 
-def _check(entries: Any, to: str) -> Entries:
-    """Entries, all of whose IDs are looked at, and the fields of the first and the last.
+def _entries(reply: Any, to: str) -> Entries:
+    """IDs and fields as entries: all IDs are looked at, and the fields of the first and the last.
 
     To look at all fields of all entries would cost a twelfth of reading and decoding them. Decoding comes upon what is
     wrong in between; see `sound`.
     """
+    if type(reply) is not list:
+        raise nonsense(to)
     try:
-        ids = [id for id, _ in entries]
-        _check_ids(ids, to)
+        found = Entries.of(reply)
+        _check_ids(found.ids, to)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    if type(entries) is not list:
+    if not all(map(sound, found.fields[:: max(1, len(found) - 1)])):
         raise nonsense(to)
-    for _, fields in entries[:: max(1, len(entries) - 1)]:
-        if not sound(fields):
-            raise nonsense(to)
-    return entries
+    return found
 
 
 def sound(fields: Any) -> bool:
@@ -155,17 +152,15 @@ def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entrie
         parts: dict[bytes, Any] = dict(reply)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    for stream, entries in parts.items():
-        if stream not in streams:
-            raise nonsense(to)
-        _check(entries, to)
-    return parts
+    if not all(stream in streams for stream in parts):
+        raise nonsense(to)
+    return {stream: _entries(found, to) for stream, found in parts.items()}
 
 
 def fetched(reply: Reply) -> Entries:
     """To XCLAIM: entries. Redis 6.2 has nil for those that are not there any more."""
     found = _understood(list[Any], reply, "XCLAIM")
-    return _check([entry for entry in found if entry is not None], "XCLAIM")
+    return _entries([entry for entry in found if entry is not None], "XCLAIM")
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------

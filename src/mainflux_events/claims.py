@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from . import answers
 from .acks import Acknowledger, Redelivery
 from .cursor import FIRST
+from .entries import Entries, Entry
 from .errors import DeliveredTooOften
 from .health import Condition
 from .hooks import LeaseLostDetails, Observers, Occasionally, logger
@@ -149,14 +150,15 @@ class Claimer:
             self._inbox.put_nowait(Batch([*parts], self._proceed))
         return True
 
-    def _part(self, share: Share, fetch: Fetch, entry: list[Any]) -> Part:
+    def _part(self, share: Share, fetch: Fetch, entry: Entry) -> Part:
         """One entry by itself: that it is handed out is counted, or it is not to be handed out any more."""
-        id = entry[0]
+        id, _ = entry
+        alone = Entries.of([entry])
         if fetch.spent:
             return Part(
-                share, self._keeper, [entry], DeliveredTooOften(share.stream, id.decode(), fetch.deliveries)
+                share, self._keeper, alone, DeliveredTooOften(share.stream, id.decode(), fetch.deliveries)
             )
-        return Part(share, Redelivery(self._keeper, share, id), [entry])
+        return Part(share, Redelivery(self._keeper, share, id), alone)
 
     def _proceed(self, waited: float) -> None:
         """The batch was taken from the inbox, by somebody who had to wait for it or not: get the next."""

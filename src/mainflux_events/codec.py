@@ -6,22 +6,20 @@ As with the `__init__` of a dataclass, the source of a function is put together 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from . import values
+from .entries import Entry
 from .errors import DecodeError, EncodeError
 from .events import OPERATION, Action, Event, Identity, action_classes
 from .forms import Form, forms_of
 from .resp import SIZES, bulk, size
 
 Fields = dict[bytes, bytes]
-
-# An entry: its ID and its fields, the names and values in turn.
-Entry: TypeAlias = Sequence[Any]
 
 # (entry, rest, stream, events): appends the events of this entry and of those behind it that are like it, and gives the
 # first that is not; None at the end.
@@ -71,8 +69,9 @@ class Codec:
         """Read this entry and those behind it that are like it. A `ReadAlike` for any names; raises where it cannot."""
         # Most are like the last one of the same operation.
         if self._latest is not None:
+            read = len(events)
             behind = self._latest(entry, rest, stream, events)
-            if behind is not entry:
+            if len(events) > read:
                 return behind
         id, fields = entry
         reader = self._reader(tuple(fields[::2]))
@@ -259,10 +258,9 @@ def _reader_source(
         "def read(entry, rest, stream, events):",
         f"    {' = '.join([*absent, 'unknown'])} = None",
         "    text, append = decode, events.append",
-        "    for entry in chain((entry,), rest):",
-        "        id, fields = entry",
+        "    for id, fields in chain((entry,), rest):",
         "        if fields[::2] != NAMES or fields[1] != OPERATION:",
-        "            return entry",
+        "            return id, fields",
         f"        {', '.join(taken)} = fields",
         "        id = text(id)",
         f"        append({event})",

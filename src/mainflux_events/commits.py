@@ -10,9 +10,10 @@ from typing import Any, Final
 from . import answers
 from .attach import InRedis
 from .cursor import Cursor, stored_cursor
+from .entries import Entries
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
-from .intake import Entries, Fenced, Passage
+from .intake import Fenced, Passage
 from .link import Channel, Link, Reply
 from .moves import ANSWER_ALL
 from .policies import Commit
@@ -109,7 +110,7 @@ class Committer(Posting[Cursor]):
         return InRedis(await self.channel(), self._line.where)
 
     def _finish(self, track: Cursor, entries: Entries) -> None:
-        track.finish(entries[-1][0], len(entries))
+        track.finish(entries.ids[-1], len(entries))
 
     async def passing(self, track: Cursor, id: bytes) -> Passage:
         """The commit of an entry, to go with its dead letter. Not done where somebody else has passed the entry.

@@ -8,13 +8,13 @@ entries are counted: from Redis 7.0 on the server tells how many were ever added
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from . import answers
-from .answers import Entries
 from .cursor import FIRST, Cursor, Lag
+from .entries import Entries
 from .hooks import GapDetails, ResetDetails
 from .link import Reply
 
@@ -108,7 +108,7 @@ class Mark(msgspec.Struct, frozen=True):
         """
         return batch - self.batch >= 4 * (self.batch & -self.batch)
 
-    def known_again(self, entries: Entries) -> bool:
+    def known_again(self, entries: Entries | None) -> bool:
         """Whether this is the first of the entries that are read from before it on."""
         if not entries:
             return False
@@ -201,7 +201,7 @@ class Place:
 
     # --- one read ---
 
-    def follow(self, entries: list[Any], extent: Extent) -> GapDetails | None:
+    def follow(self, entries: Entries, extent: Extent) -> GapDetails | None:
         """Take what was read from this place on, and what was said of the stream afterwards.
 
         Gives what is to be told before the first of the entries.
@@ -229,8 +229,8 @@ class Place:
         if len(self.marks) == MOST_MARKS:
             self.marks = [mark for mark in self.marks if not mark.outlived(self._batches)]
 
-    def _gap(self, entries: list[Any], extent: Extent) -> GapDetails | None:
-        stream, after, next = self.cursor.stream, self.id, entries[0][0].decode()
+    def _gap(self, entries: Entries, extent: Extent) -> GapDetails | None:
+        stream, after, next = self.cursor.stream, self.id, entries.ids[0].decode()
         if extent.removed is None:
             # All that can be told is that the entry before is gone. At the beginning there is none.
             return None if self._at == _ZERO else GapDetails(stream, after, next, None, False)
@@ -245,12 +245,12 @@ class Place:
         exact = self._exact and extent.deleted < behind
         return GapDetails(stream, after, f"{behind[0]}-{behind[1]}", missed, exact)
 
-    def _count(self, entries: list[Any], extent: Extent, reached: bool) -> None:
+    def _count(self, entries: Entries, extent: Extent, reached: bool) -> None:
         """How many entries were added up to the last of these."""
         added, removed = extent.added, extent.removed
         assert added is not None
         assert removed is not None
-        last_read = number(entries[-1][0]) if entries else self._at
+        last_read = number(entries.ids[-1]) if entries else self._at
         if last_read >= extent.last:
             self._passed, self._exact = added, last_read == extent.last
             return
@@ -292,8 +292,8 @@ class Place:
         return extent.added - self._passed
 
 
-def _trimmed(entries: list[Any], extent: Extent) -> int:
+def _trimmed(entries: Entries, extent: Extent) -> int:
     """How many of the entries were removed after they were read and before the extent was told."""
     if extent.first is None:
         return len(entries)
-    return bisect_left(entries, extent.first, key=lambda entry: number(entry[0]))
+    return bisect_left(entries.ids, extent.first, key=number)

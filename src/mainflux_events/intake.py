@@ -7,19 +7,17 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from time import monotonic
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from . import answers
 from .deadletters import Step
+from .entries import Entries
 from .errors import EventsError
 from .events import Event
 from .link import Reply
 from .notices import Notice
 from .sieve import Sieve
-
-Entries: TypeAlias = answers.Entries
 
 # So many bytes are begun of several streams together, as may be of one batch: what is begun is read ahead.
 BESIDE_BYTES: Final = 4 * 1024 * 1024
@@ -164,10 +162,10 @@ class Run:
 
     def forget_passed(self) -> None:
         """Keep only the IDs of entries that were passed over."""
-        kept = [[id, None] for id, _ in self.entries]
+        fields: list[list[bytes] | None] = [None] * len(self.entries)
         for place in [self.passed, *self.ends][: len(self.ends)]:
-            kept[place] = self.entries[place]
-        self.entries = kept
+            fields[place] = self.entries.fields[place]
+        self.entries = Entries(self.entries.ids, fields)
 
 
 class Batch(msgspec.Struct):
@@ -284,7 +282,7 @@ class Intake:
             self._parts.popleft()
             self.inbox.fresh = True  # what was passed over may be begun now
         else:
-            del part.entries[:looked_at]
+            part.entries.take_off(looked_at)
             if window and len(self._parts) > 1 and not self._something_to_tell:
                 self._parts.rotate(-1)
         return Run(part, entries[:looked_at], passed, events, unreadable, ends)

@@ -12,9 +12,10 @@ from typing import Any, Final
 from . import answers
 from .acks import Acknowledger
 from .cursor import Start
+from .entries import Entries
 from .errors import ConfigError
 from .hooks import ResetDetails, logger
-from .intake import Entries, Inbox, Part
+from .intake import Inbox, Part
 from .link import Channel, Disconnected, Link, Reply
 from .notices import Notices
 from .pending import Share

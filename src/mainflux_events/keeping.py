@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from .entries import Entries
 from .health import Condition
 from .hooks import Observers
-from .intake import Entries
 from .policies import Commit
 
 

@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
-from .answers import Entries, Taken
+from .answers import Taken
 from .cursor import FIRST, Start, padded, resolve_start
+from .entries import Entries
 from .groups import Member
 from .link import Reply
 from .refusals import Refusal
@@ -118,18 +119,18 @@ class Share:
 
     def took(self, entries: Entries, now: float) -> None:
         """These were read; nobody had them before."""
-        self._held |= dict.fromkeys([entry[0] for entry in entries], now)
-        self.position = entries[-1][0].decode()
+        self._held |= dict.fromkeys(entries.ids, now)
+        self.position = entries.ids[-1].decode()
 
-    def reads_ahead(self, *lists: Entries) -> None:
-        """These are to be handed out, and taken off these lists when they are."""
-        self._ahead = [entries for entries in self._ahead if entries and entries[-1][0] in self._held]
-        self._ahead += lists
+    def reads_ahead(self, *fetched: Entries) -> None:
+        """These are to be handed out, and taken off these when they are."""
+        self._ahead = [entries for entries in self._ahead if entries and entries.ids[-1] in self._held]
+        self._ahead += fetched
 
     def finish(self, entries: Entries) -> bool:
         """These are handled, or passed over. Gives whether another may be handed out alone now."""
         held, due, before = self._held, self._due, self._before
-        for id, _ in entries:
+        for id in entries.ids:
             if held.pop(id, None) is not None:
                 due.append(id)
                 if before:
@@ -209,7 +210,7 @@ class Share:
                 taken[id] = owner
         if taken:
             for entries in self._ahead:
-                entries[:] = [entry for entry in entries if entry[0] not in taken]
+                entries.keep(lambda id: id not in taken)
         return taken
 
     # --- what others left, and what never arrived ---
@@ -257,7 +258,7 @@ class Share:
 
     def fetched(self, fetch: Fetch, entries: Entries, now: float) -> tuple[Entries, list[bytes]]:
         """Take the answer. Gives the entries, and the IDs of those that are in the stream no more."""
-        there = dict.fromkeys([entry[0] for entry in entries], now)
+        there = dict.fromkeys(entries.ids, now)
         for id in fetch.ids:
             self._found.pop(id, None)
         self._held |= there

@@ -13,10 +13,11 @@ import msgspec
 
 from . import answers
 from .cursor import Cursor
+from .entries import Entries
 from .gaps import Extent, Mark, Place
 from .health import Condition
 from .hooks import Observers
-from .intake import Batch, Entries, Inbox, Keeper, Part
+from .intake import Batch, Inbox, Keeper, Part
 from .line import TROUBLE, Line
 from .link import Channel, Link, Reply
 from .notices import Notice, Notices
@@ -26,12 +27,14 @@ from .resp import command
 # Entries by the key of their stream.
 Found: TypeAlias = dict[bytes, Entries]
 
+NOTHING: Final = Entries([], [])
+
 # One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
-# slower ones, batches are short: thousands of entries that live on while others are made set off full collections of
-# the garbage collector. At a distance from the server they grow, until they outlast a round trip but for this part of
-# the time that they are handled in.
+# slower ones, batches are short: two of them, and one that is being parsed, are fewer containers than the 700 that set
+# off a collection of the garbage collector. At a distance from the server they grow, until they outlast a round trip
+# but for this part of the time that they are handled in.
 FIRST_ENTRIES: Final = 16
-SHORT_ENTRIES: Final = 256
+SHORT_ENTRIES: Final = 128
 MOST_ENTRIES: Final = 4096
 MOST_WAITING: Final = 0.5
 BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -234,7 +237,7 @@ class Reader(ReadAhead):
             replies = await channel.exchange(b"".join(asked), len(marks))
             for (place, mark), reply in zip(marks, replies, strict=True):
                 key = place.cursor.stream.encode()
-                if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])):
+                if mark.known_again(answers.read(reply, (key,), "XREAD").get(key)):
                     kept[place] = mark
         return kept
 
@@ -249,7 +252,7 @@ class Reader(ReadAhead):
                 batch.append(Notice(self._notices, reset, go_back))
                 continue  # what of it was read comes again
             # A read that waited is answered with no entries where what came was trimmed in the same moment.
-            found = entries.get(key) or []
+            found = entries.get(key) or NOTHING
             if (gap := place.follow(found, extent)) is not None:
                 batch.append(Notice(self._notices, gap))
             if found:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from . import wire
 from .answers import sound
 from .codec import codec_of
+from .entries import Entries, Entry
 from .errors import ConfigError, DecodeError, EventsError
 from .events import Action, Event, UnknownAction, action_classes
 from .hooks import Observers, SkippedDetails, logger
@@ -57,7 +58,7 @@ class Sieve:
         self.given_up: int = 0
 
     def sift(
-        self, stream: str, entries: Sequence[Sequence[Any]]
+        self, stream: str, entries: Entries
     ) -> tuple[int, list[Event], EventsError | None, Sequence[int]]:
         """Decode entries, up to the next that cannot be handed out and has to be reported.
 
@@ -74,7 +75,7 @@ class Sieve:
         places: Sequence[int] = range(len(entries) + 1)
         if self._wanted is not None:
             places = self._asked_for(entries, self._wanted)
-            chosen = [entries[place] for place in places]
+            chosen = Entries.of(entries[place] for place in places)
             places.append(len(entries))
         first, unreadable = 0, None
         events = wire.decode_plain(chosen, stream)
@@ -91,7 +92,7 @@ class Sieve:
         self.skipped += places[behind] - behind
         return places[first], events, unreadable, places[first + 1 : behind + 1]
 
-    def _asked_for(self, entries: Sequence[Sequence[Any]], wanted: Container[bytes]) -> list[int]:
+    def _asked_for(self, entries: Iterable[Entry], wanted: Container[bytes]) -> list[int]:
         """The places of the entries that are not passed over unseen."""
         operations = enumerate(wire.operations_of(entries))
         if self._on_unknown == "skip":
@@ -99,9 +100,7 @@ class Sieve:
         known = action_classes()
         return [place for place, operation in operations if operation in wanted or operation not in known]
 
-    def refuse(
-        self, stream: str, entries: Sequence[Sequence[Any]], error: EventsError
-    ) -> tuple[int, EventsError | None]:
+    def refuse(self, stream: str, entries: Entries, error: EventsError) -> tuple[int, EventsError | None]:
         """Give up entries, unless they are to be dead-lettered.
 
         Args:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
 from .cursor import Cursor, parse_id
+from .entries import Entries
 from .errors import AccessRefused, ConfigError, CursorCorrupt, EventsError, LeaseLost
 from .gate import Gate
 from .health import Condition
@@ -21,7 +22,7 @@ from .hooks import (
     RetryingDetails,
     logger,
 )
-from .intake import Entries, Fenced
+from .intake import Fenced
 from .keeping import Keeping
 from .line import CLOSING_WAIT
 from .link import Unreachable

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from .commits import Committer
 from .cursor import Cursor
+from .entries import Entries
 from .gaps import Place
-from .intake import Entries
 from .reader import Reader
 from .tasks import conclude, end
 

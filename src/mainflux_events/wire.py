@@ -7,11 +7,12 @@ the envelope. Redis keeps entries that repeat their predecessor's names in less 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from . import values
 from .codec import CODECS, ENVELOPE, Codec, Fields, codec_for, codec_of
+from .entries import Entry
 from .errors import DecodeError, EncodeError
 from .events import OPERATION, Action, Event, Identity, UnknownAction, acting
 from .resp import Heads, bulk
@@ -101,7 +102,7 @@ def operation_of(entry: list[bytes]) -> bytes | None:
     return fields_of(entry).get(_OPERATION)
 
 
-def operations_of(entries: Iterable[Sequence[Any]]) -> list[bytes]:
+def operations_of(entries: Iterable[Entry]) -> list[bytes]:
     """The operation of each entry, empty where it has none."""
     return [
         fields[1]
@@ -137,7 +138,7 @@ def decode(entry: list[bytes], stream: str = "", id: str = "") -> Event:
             raise DecodeError(codec.action.operation, field, reason, stream, id) from None
 
 
-def decode_plain(entries: Iterable[Sequence[Any]], stream: str) -> list[Event]:
+def decode_plain(entries: Iterable[Entry], stream: str) -> list[Event]:
     """The events of entries, up to the first that has to be looked at more closely.
 
     Args:

@@ -9,6 +9,7 @@ import pytest
 
 from mainflux_events import answers
 from mainflux_events.answers import Group, Member, Stream, Taken
+from mainflux_events.entries import Entries
 from mainflux_events.refusals import Refusal
 
 ENTRY = [b"5-1", [b"operation", b"thing.remove", b"id", b"t1"]]
@@ -32,9 +33,9 @@ GROUP_6 = pairs(name=b"mailers", consumers=1, pending=2, last_delivered_id=b"5-1
 
 MEANINGS: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (read, None, {}),
-    (read, [[b"things", [ENTRY, [b"5-2", []]]]], {b"things": [ENTRY, [b"5-2", []]]}),
-    (answers.fetched, [ENTRY, None], [ENTRY]),
-    (answers.fetched, [ENTRY], [ENTRY]),
+    (read, [[b"things", [ENTRY, [b"5-2", []]]]], {b"things": Entries([b"5-1", b"5-2"], [ENTRY[1], []])}),
+    (answers.fetched, [ENTRY, None], Entries([b"5-1"], [ENTRY[1]])),
+    (answers.fetched, [ENTRY], Entries([b"5-1"], [ENTRY[1]])),
     (answers.stream, INFO_6, Stream(1, b"7-1", (b"5-1", ENTRY[1]))),
     (answers.stream, INFO_7, Stream(1, b"7-1", (b"5-1", ENTRY[1]), 5, b"4-0")),
     (answers.stream, Refusal("ERR no such key"), Stream(0, b"0-0", None, 0)),

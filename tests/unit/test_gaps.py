@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainflux_events.cursor import FIRST, Cursor, Lag
+from mainflux_events.entries import Entries
 from mainflux_events.gaps import MOST_MARKS, Extent, Mark, Place, number
 from mainflux_events.hooks import GapDetails, ResetDetails
 from mainflux_events.refusals import Refusal
@@ -27,8 +28,8 @@ def extent(first: int | None, last: int, length: int, added: int | None = None, 
 NOTHING = extent(None, 0, 0, 0)
 
 
-def entries(*milliseconds: int) -> list[Any]:
-    return [[b"%d-0" % each, [b"operation", b"%d" % each]] for each in milliseconds]
+def entries(*milliseconds: int) -> Entries:
+    return Entries.of((b"%d-0" % each, [b"operation", b"%d" % each]) for each in milliseconds)
 
 
 def gap(after: int, next: int, missed: int | None, exact: bool) -> GapDetails:
@@ -388,10 +389,10 @@ def test_an_entry_is_asked_for_from_the_id_before_it_on(id: str, before: str) ->
 
 def test_an_entry_is_known_again_by_its_id_and_its_fields() -> None:
     mark = caught_up().marks[-1]
-    assert mark.known_again([[b"5-0", [b"operation", b"5"]]])
-    assert not mark.known_again([[b"5-0", [b"operation", b"6"]]])
-    assert not mark.known_again([[b"6-0", [b"operation", b"5"]]])
-    assert not mark.known_again([])
+    assert mark.known_again(entries(5))
+    assert not mark.known_again(Entries([b"5-0"], [[b"operation", b"6"]]))
+    assert not mark.known_again(Entries([b"6-0"], [[b"operation", b"5"]]))
+    assert not mark.known_again(entries())
 
 
 def test_of_late_many_entries_are_remembered_and_of_long_ago_a_few() -> None:
@@ -486,12 +487,9 @@ class Stream:
         del self.history[length:]
         self.there = [id for id in self.there if id in self.history]
 
-    def behind(self, id: str, count: int) -> list[Any]:
-        return [
-            [b"%d-0" % each, [b"operation", b"%d" % self.serial[each]]]
-            for each in self.there
-            if (each, 0) > number(id)
-        ][:count]
+    def behind(self, id: str, count: int) -> Entries:
+        behind = [each for each in self.there if (each, 0) > number(id)][:count]
+        return Entries.of((b"%d-0" % each, [b"operation", b"%d" % self.serial[each]]) for each in behind)
 
     def gone(self, after: str, before: bytes | str) -> set[int]:
         """What was between these two and is not there."""
@@ -537,7 +535,7 @@ def test_no_gap_is_passed_over_and_no_count_is_wrong(
     for changed, count, meanwhile in steps:
         change(stream, changed)
         after, found = place.id, stream.behind(place.id, count)
-        trimmed = stream.gone(after, found[0][0]) & stream.trimmed - excused if found else set()
+        trimmed = stream.gone(after, found.ids[0]) & stream.trimmed - excused if found else set()
         change(stream, meanwhile)
         said = stream.said()
         assert not place.broken(said)
@@ -546,7 +544,7 @@ def test_no_gap_is_passed_over_and_no_count_is_wrong(
             assert not trimmed or (not counts and after == FIRST)
             continue
         assert told.after == after
-        missing = stream.gone(after, told.next) - excused - {number(id)[0] for id, _ in found}
+        missing = stream.gone(after, told.next) - excused - {number(id)[0] for id in found.ids}
         excused |= missing
         if told.exact:
             assert told.missed == len(missing) > 0

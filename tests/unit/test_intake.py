@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
+from mainflux_events.entries import Entries
 from mainflux_events.errors import StreamGap
 from mainflux_events.hooks import GapDetails, Observers
 from mainflux_events.intake import BESIDE_BYTES, Batch, Intake, Part
@@ -47,7 +47,7 @@ class Fetched:
         first = self._counts.get(stream, 0) + 1
         self._counts[stream] = first + count - 1
         fields = [b"operation", b"thing.remove", b"id", b"t"]
-        entries: Any = [[f"1-{number}".encode(), fields] for number in range(first, first + count)]
+        entries = Entries.of((f"1-{number}".encode(), fields) for number in range(first, first + count))
         track = self._tracks.setdefault(stream, Stream(stream))
         return Part(track, Unbounded(), entries)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mainflux_events.answers import Taken
+from mainflux_events.entries import Entries
 from mainflux_events.groups import Member
 from mainflux_events.pending import Fetch, Share
 from mainflux_events.refusals import Refusal
@@ -21,8 +22,8 @@ def ids(*numbers: int) -> list[bytes]:
     return [b"%d-0" % number for number in numbers]
 
 
-def entries(*numbers: int) -> list[list[Any]]:
-    return [[id, [b"operation", b"thing.remove"]] for id in ids(*numbers)]
+def entries(*numbers: int) -> Entries:
+    return Entries.of((id, [b"operation", b"thing.remove"]) for id in ids(*numbers))
 
 
 def pending(counts: dict[int, int]) -> dict[bytes, int]:
@@ -49,7 +50,7 @@ def fetched(share: Share, most: int = 100) -> list[bytes]:
     fetch = share.next_fetch(most)
     if fetch is None:
         return []
-    share.fetched(fetch, [[id, []] for id in fetch.ids], 0.0)
+    share.fetched(fetch, Entries.of((id, []) for id in fetch.ids), 0.0)
     return fetch.ids
 
 
@@ -132,7 +133,7 @@ def test_what_somebody_else_has_is_told_and_not_handed_out(share: Share) -> None
     share.took(read_ahead, 0.0)
     share.reads_ahead(read_ahead)
     assert share.renewed(ids(1, 2, 3), [(b"2-0", b"you")], 10.0) == {b"2-0": b"you"}
-    assert [entry[0] for entry in read_ahead] == ids(1, 3)
+    assert read_ahead.ids == ids(1, 3)
     assert not share.holds("2-0")
     finish(share, 2)
     assert not share.due, "it is not this consumer's to acknowledge"
@@ -143,7 +144,7 @@ def test_what_is_pending_for_nobody_is_still_handed_out(share: Share) -> None:
     share.took(read_ahead, 0.0)
     share.reads_ahead(read_ahead)
     assert share.renewed(ids(1, 2), [(b"2-0", b"")], 10.0) == {}
-    assert [entry[0] for entry in read_ahead] == ids(1, 2)
+    assert read_ahead.ids == ids(1, 2)
     assert share.holds("2-0")
 
 
@@ -221,7 +222,7 @@ def test_what_is_in_the_stream_no_more_is_lost_and_acknowledged(share: Share) ->
     fetch = share.next_fetch(100)
     assert fetch is not None
     there, gone = share.fetched(fetch, entries(1), 0.0)
-    assert ([entry[0] for entry in there], gone) == (ids(1), ids(2))
+    assert (there.ids, gone) == (ids(1), ids(2))
     share.lose(gone)
     assert share.unacknowledged == ids(2)
     assert not share.holds("2-0")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from consuming import Recorder
 from mainflux_events import Action, ConfigError, DecodeError, OrgCreated, ThingRemoved, UnknownAction
+from mainflux_events.entries import Entries
 from mainflux_events.events import Event
 from mainflux_events.hooks import Observers
 from mainflux_events.sieve import MOST_WARNINGS, Sieve
@@ -26,7 +27,7 @@ def entry(**fields: str) -> Entry:
 
 
 def sift(sieve: Sieve, entry: Entry) -> Event | None:
-    passed, events, unreadable, ends = sieve.sift("things", [entry])
+    passed, events, unreadable, ends = sieve.sift("things", Entries.of([entry]))
     assert (passed, list(ends)) in [(1, []), (0, [1])]
     assert unreadable is None
     return events[0] if events else None
@@ -110,9 +111,9 @@ def test_where_there_are_dead_letters_decoding_stops_at_what_does_not_decode() -
     seen = Recorder()
     sifting = Sieve([ThingRemoved, SieveCounted], "skip", Observers(seen), dead_letters=True)
     entries = [UNKNOWN, REMOVED, REMOVED, UNKNOWN, UNREADABLE, REMOVED]
-    passed, events, unreadable, ends = sifting.sift("things", entries)
+    passed, events, unreadable, ends = sifting.sift("things", Entries.of(entries))
     assert (passed, len(events), unreadable, list(ends)) == (1, 2, None, [2, 4])
-    passed, events, unreadable, ends = sifting.sift("things", [UNKNOWN, *entries[4:]])
+    passed, events, unreadable, ends = sifting.sift("things", Entries.of([UNKNOWN, *entries[4:]]))
     assert (passed, events, list(ends)) == (1, [], [2])
     assert isinstance(unreadable, DecodeError)
     assert (unreadable.stream, unreadable.id, unreadable.field) == ("things", "5-1", "count")
@@ -172,7 +173,7 @@ def test_many_entries_come_to_the_same_as_each_by_itself(
     together, singly = sieve(actions, on_unknown, seen), sieve(actions, on_unknown, seen_singly)
     found: list[Event | None] = []
     while len(found) < len(entries):
-        passed, events, _, ends = together.sift("things", entries[len(found) :])
+        passed, events, _, ends = together.sift("things", Entries.of(entries[len(found) :]))
         found += [None] * passed
         for event, begins, end in zip(events, [passed, *ends], ends, strict=False):
             found += [event, *[None] * (end - begins - 1)]
@@ -184,7 +185,8 @@ def test_many_entries_come_to_the_same_as_each_by_itself(
 def test_what_was_not_asked_for_is_passed_over_together_with_what_was() -> None:
     sifting = sieve([OrgCreated])
     created = entry(operation="org.create", id="o1")
-    passed, events, _, ends = sifting.sift("things", [REMOVED, created, REMOVED, REMOVED, created, REMOVED])
+    entries = Entries.of([REMOVED, created, REMOVED, REMOVED, created, REMOVED])
+    passed, events, _, ends = sifting.sift("things", entries)
     assert (passed, [event.action for event in events], list(ends)) == (1, [OrgCreated("o1")] * 2, [4, 6])
     assert sifting.skipped == 4
 
@@ -206,9 +208,10 @@ def test_what_are_no_fields_is_given_up_with_a_report(garbled: Any) -> None:
     seen = Recorder()
     sifting = Sieve(None, "skip", Observers([seen]), dead_letters=True)
     id, fields = REMOVED
-    passed, events, *_ = sifting.sift("things", [(id, fields), (b"5-2", garbled), (b"5-3", fields)])
+    entries = Entries.of([(id, fields), (b"5-2", garbled), (b"5-3", fields)])
+    passed, events, *_ = sifting.sift("things", entries)
     assert (passed, len(events)) == (0, 1)
-    passed, events, unreadable, _ = sifting.sift("things", [(b"5-2", garbled), (b"5-3", fields)])
+    passed, events, unreadable, _ = sifting.sift("things", entries[1:])
     assert (passed, len(events), unreadable) == (1, 1, None)
     assert sifting.given_up == 1
     [details] = seen.of("skipped")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mainflux_events import Event, ThingRemoved
-from mainflux_events.intake import Entries, Part, Passage, Run
+from mainflux_events.entries import Entries
+from mainflux_events.intake import Part, Passage, Run
 from mainflux_events.window import MOST_ENTRIES, Slot, Window
 
 
@@ -40,7 +41,7 @@ class Keeper:
     def finished(self, track: Track, entries: Entries) -> None:
         assert entries
         assert track.keeper is self
-        self.told += [id for id, _ in entries]
+        self.told += entries.ids
 
 
 class Track:
@@ -49,34 +50,34 @@ class Track:
     def __init__(self, stream: str = "things") -> None:
         self.stream = stream
         self.keeper = Keeper()
-        self.entries: Entries = []
+        self.entries = Entries([], [])
 
     @property
     def told(self) -> int:
         """How many entries were told to be finished: always the first ones, each once."""
         told = self.keeper.told
-        assert told == [id for id, _ in self.entries[: len(told)]]
+        assert told == self.entries.ids[: len(told)]
         return len(told)
 
     def run(self, pattern: str) -> Run:
         """More entries: an event for each "e", one that is passed over for each "-"."""
-        entries: Entries = [
-            [b"%d-0" % (len(self.entries) + place), [b"a", b"b"]] for place in range(len(pattern))
-        ]
-        self.entries += entries
+        entries = Entries.of(
+            (b"%d-0" % (len(self.entries) + place), [b"a", b"b"]) for place in range(len(pattern))
+        )
+        self.entries = Entries.of([*self.entries, *entries])
         places = [place for place, each in enumerate(pattern) if each == "e"]
         events = [
             Event(
                 ThingRemoved(f"t{place}"),
                 _stream=self.stream,
-                _id=entries[place][0].decode(),
-                _fields=entries[place][1],
+                _id=entries.ids[place].decode(),
+                _fields=entries.fields[place],
             )
             for place in places
         ]
         ends = [*places[1:], len(pattern)] if places else []
         passed = places[0] if places else len(pattern)
-        return Run(Part(self, self.keeper, []), entries, passed, events, None, ends)
+        return Run(Part(self, self.keeper, Entries([], [])), entries, passed, events, None, ends)
 
 
 def queued(window: Window, run: Run, keys: Sequence[Hashable] | None = None) -> list[Slot]:
@@ -225,7 +226,7 @@ def test_entries_that_are_passed_over_take_hardly_any_room() -> None:
     assert window.room == 2
     queued(window, track.run("-" * (MOST_ENTRIES - 11)))
     assert window.room == 0, "but all have their end"
-    assert sum(fields is not None for run in window.rest() for _, fields in run.entries) == 1
+    assert sum(fields is not None for run in window.rest() for fields in run.entries.fields) == 1
     finish(window, [slot])
     assert window.room == 3
 
@@ -253,7 +254,7 @@ def test_what_is_left_begins_with_the_oldest_unfinished_one() -> None:
     first, second = window.rest()
     assert [event.id for event in first.events] == ["3-0", "4-0"]
     assert (first.passed, list(first.ends)) == (0, [1, 3])
-    assert [id for id, _ in first.entries] == [b"3-0", b"4-0", b"5-0"]
+    assert first.entries.ids == [b"3-0", b"4-0", b"5-0"]
     assert (second.passed, [event.id for event in second.events]) == (1, ["7-0"])
 
 
@@ -379,7 +380,7 @@ class Model(RuleBasedStateMachine):
         """These are in the window; up to here, by places in the stream, is told what is finished with each."""
         self.slots += slots
         if slots:
-            first = int(run.entries[0][0].partition(b"-")[0])
+            first = int(run.entries.ids[0].partition(b"-")[0])
             self.ends |= {slot: first + end for slot, end in zip(slots, run.ends, strict=True)}
 
     @rule(most=st.integers(1, 5))
@@ -416,7 +417,7 @@ class Model(RuleBasedStateMachine):
         left = self.window.withdraw(track.stream)
         assert left == any(slot not in self.finished for slot in kept)
         # Whoever goes on behind it reads the rest.
-        del track.entries[max([track.told, *(self.ends[slot] for slot in kept)]) :]
+        track.entries = track.entries[: max([track.told, *(self.ends[slot] for slot in kept)])]
 
     @rule(place=st.sampled_from([0, 1]))
     def drop(self, place: int) -> None:
@@ -431,8 +432,8 @@ class Model(RuleBasedStateMachine):
     def begin_anew(self) -> None:
         left = self.window.rest()
         for track in self.tracks:
-            ids = [id for run in left if run.track is track for id, _ in run.entries]
-            assert ids == [id for id, _ in track.entries[track.told :]]
+            ids = [id for run in left if run.track is track for id in run.entries.ids]
+            assert ids == track.entries.ids[track.told :]
         self.begin()
         for run in left:
             slots = queued(self.window, run, ["a"] * len(run.events))

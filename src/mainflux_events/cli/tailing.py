@@ -12,6 +12,7 @@ import msgspec
 
 from .. import answers
 from ..cursor import Cursor, Start, resolve_start
+from ..entries import Entries
 from ..errors import ConfigError, DecodeError, StreamGap, StreamReset
 from ..events import Event, UnknownAction
 from ..gaps import Extent, Mark, Place
@@ -141,14 +142,14 @@ class Tail:
         reply, *infos = await self._server.ask_all([read, *asked])
         self._check(reply, read)
         extents = [self._extent(info, words) for info, words in zip(infos, asked, strict=True)]
-        entries: dict[bytes, list[Any]] = dict(reply) if isinstance(reply, list) else {}
+        entries = dict(reply) if isinstance(reply, list) else {}
         found: list[Seen] = []
         for place, extent in zip(self._places, extents, strict=True):
             stream = place.cursor.stream
             if place.broken(extent):
                 await self._go_on(place, extent)
                 continue  # what of it was read comes again
-            came = entries.get(stream.encode("utf-8", "surrogateescape")) or []
+            came = Entries.of(entries.get(stream.encode("utf-8", "surrogateescape")) or ())
             if (gap := place.follow(came, extent)) is not None:
                 self._tell(str(StreamGap(gap.stream, gap.after, gap.next, gap.missed, gap.exact)))
             found += [read_entry(stream, id.decode(), fields) for id, fields in came]
@@ -161,7 +162,7 @@ class Tail:
         key = place.cursor.stream.encode("utf-8", "surrogateescape")
         for mark, reply in zip(list(place.marks), await self._server.ask_all(asked), strict=True):
             self._check(reply, ("XREAD",))
-            kept = mark if mark.known_again(answers.read(reply, (key,), "XREAD").get(key, [])) else kept
+            kept = mark if mark.known_again(answers.read(reply, (key,), "XREAD").get(key)) else kept
         if (reset := place.reset(extent, kept)) is not None:
             self._tell(str(StreamReset(reset.stream, reset.after, reset.last, reset.resume)))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from ... import answers
 from ...cursor import Cursor, parse_id
+from ...entries import Entries
 from ...errors import ConfigError, EventsError, StreamGap, StreamReset
 from ...gaps import Extent, Mark, Place
 from ...link import Link, Reply
@@ -125,9 +126,9 @@ class Source(Side):
         return known[-1] if known else None
 
 
-def _entries(reply: Reply, stream: str, *, live: bool) -> list[Any]:
+def _entries(reply: Reply, stream: str, *, live: bool) -> Entries:
     if live:
-        return answers.read(reply, (stream.encode(),), "XREAD").get(stream.encode()) or []
+        return answers.read(reply, (stream.encode(),), "XREAD").get(stream.encode()) or Entries([], [])
     if not isinstance(reply, list):
         raise EventsError("the server sent what is no answer to a read")
-    return reply
+    return Entries.of(reply)
