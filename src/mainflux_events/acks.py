@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from . import answers
 from .entries import Entries
 from .hooks import CursorNotSavedDetails, logger
-from .intake import Passage
+from .keeper import Passage
 from .link import Channel, Disconnected, Link, Reply
 from .pending import Share
 from .policies import Commit

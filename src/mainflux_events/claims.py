@@ -15,7 +15,7 @@ from .entries import Entries, Entry
 from .errors import DeliveredTooOften
 from .health import Condition
 from .hooks import LeaseLostDetails, Observers, Occasionally, logger
-from .intake import Batch, Inbox, Part
+from .inbox import Batch, Inbox, Part
 from .link import Disconnected
 from .notices import Notices
 from .pending import Fetch, Share

@@ -13,7 +13,7 @@ from .cursor import Cursor, stored_cursor
 from .entries import Entries
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
-from .intake import Fenced, Passage
+from .keeper import Fenced, Passage
 from .link import Channel, Link, Reply
 from .moves import ANSWER_ALL
 from .policies import Commit

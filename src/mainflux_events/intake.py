@@ -2,105 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Final
 
-import msgspec
-
-from .deadletters import Step
 from .entries import Entries
 from .errors import EventsError
 from .events import Event
-from .link import Reply
+from .inbox import Batch, Inbox, Part
+from .keeper import Keeper, Track
 from .notices import Notice
 from .sieve import Sieve
 
 # So many bytes are begun of several streams together, as may be of one batch: what is begun is read ahead.
 BESIDE_BYTES: Final = 4 * 1024 * 1024
-
-
-class Track(Protocol):
-    """A stream, and how far it is handled."""
-
-    @property
-    def stream(self) -> str:
-        """The key of the stream."""
-        ...
-
-
-class Fenced(Exception):
-    """Another subscriber of the name has the lease for good."""
-
-
-class Passage(msgspec.Struct, frozen=True):
-    """What has an entry passed in one step with its dead letter.
-
-    Attributes:
-        step: what is done.
-        answered: to be called with the reply to it, and whether it was sent before without an answer. Gives whether the
-            dead letter was appended.
-    """
-
-    step: Step
-    answered: Callable[[Reply, bool], bool]
-
-
-class Keeper(Protocol):
-    """Who stores how far a track is handled."""
-
-    @property
-    def turned(self) -> bool:
-        """Whether what is finished next is stored at once."""
-        ...
-
-    def room(self) -> int:
-        """How many more entries may be finished until that has to be told."""
-        ...
-
-    def begin(self) -> None:
-        """Some are about to be handed out."""
-
-    def finished(self, track: Any, entries: Entries) -> None:
-        """These are handled or passed over."""
-
-    async def passing(self, track: Any, id: bytes) -> Passage | None:
-        """What has an entry passed, to be done with its dead letter; None where that cannot be one step.
-
-        Waits until all that is finished is stored.
-
-        Raises:
-            Fenced: nothing can be stored any more.
-        """
-        ...
-
-    def look_out(self) -> None:
-        """From now on, that the event loop has turned means that a handler has awaited something."""
-
-
-class Part(msgspec.Struct):
-    """Entries of one stream, in their order.
-
-    Attributes:
-        track, keeper: the stream, and who is to be told how far it is handled.
-        entries: as they came. What is handed out is taken off this list.
-        refused: why none of them is to be handed out, where so.
-        size: how many bytes came of it.
-    """
-
-    track: Track
-    keeper: Keeper
-    entries: Entries
-    refused: EventsError | None = None
-    size: int = 0
-
-    @property
-    def stream(self) -> str:
-        """The key of the stream."""
-        return self.track.stream
 
 
 class Run:
@@ -168,62 +85,6 @@ class Run:
         self.entries = Entries(self.entries.ids, fields)
 
 
-class Batch(msgspec.Struct):
-    """What one answer of the server held.
-
-    Attributes:
-        parts: its entries, and in front of them what is to be told first.
-        taken: to be called when they are taken, with the seconds that somebody had to wait for them.
-        size: its bytes; 0 where it may not be taken before those that came earlier.
-    """
-
-    parts: list[Part | Notice]
-    taken: Callable[[float], None]
-    size: int = 0
-
-    def shared_out(self) -> list[Part | Notice]:
-        """The parts, each with its share of the bytes."""
-        parts = [part for part in self.parts if isinstance(part, Part)]
-        entries = sum(len(part.entries) for part in parts)
-        for part in parts:
-            part.size = self.size * len(part.entries) // entries
-        return self.parts
-
-
-class Inbox(asyncio.Queue[Batch | Exception | None]):
-    """Batches; what no further attempt can mend; None for the end.
-
-    Attributes:
-        since: when something was put into it that was empty.
-        fresh: whether something was put into it since that was set to False.
-    """
-
-    since: float = 0.0
-    fresh: bool = False
-
-    def _put(self, item: Batch | Exception | None) -> None:
-        if self.empty():
-            self.since = monotonic()
-        self.fresh = True
-        super()._put(item)
-
-    def get_beside(self, streams: Container[str], room: int) -> Batch | None:
-        """The next batch, if it may be taken beside what is left of these streams, and has so many bytes at most.
-
-        One that is of these streams itself is passed over. What has to be told first is not.
-        """
-        waiting: deque[Batch | Exception | None] = self._queue  # type: ignore[attr-defined]
-        for place, item in enumerate(waiting):
-            if not isinstance(item, Batch) or not 0 < item.size <= room:
-                return None
-            if any(isinstance(part, Notice) for part in item.parts):
-                return None
-            if not any(part.stream in streams for part in item.parts):
-                del waiting[place]
-                return item
-        return None
-
-
 class Intake:
     """Between the readers, who put batches into the inbox, and whoever consumes the events.
 
@@ -265,6 +126,7 @@ class Intake:
         if not self._parts:
             return None
         if window:
+            self.inbox.let_all_proceed()
             if self.inbox.fresh:
                 self._begin_others()
             most = min(most, max(1, window // len(self._parts)))
@@ -337,6 +199,8 @@ class Intake:
             Exception: what no further attempt can mend.
         """
         began = monotonic() if self.inbox.empty() else None
+        if began is not None:
+            self.inbox.hurry()
         item = await self.inbox.get()
         if isinstance(item, Batch):
             self._parts.extend(item.shared_out())

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from .events import Event
-from .intake import Keeper
+from .keeper import Keeper
 
 
 class Steps(Protocol):

@@ -15,7 +15,7 @@ from .cursor import Start
 from .entries import Entries
 from .errors import ConfigError
 from .hooks import ResetDetails, logger
-from .intake import Inbox, Part
+from .inbox import Inbox, Part
 from .link import Channel, Disconnected, Link, Reply
 from .notices import Notices
 from .pending import Share

@@ -17,7 +17,8 @@ from .entries import Entries
 from .gaps import Extent, Mark, Place
 from .health import Condition
 from .hooks import Observers
-from .intake import Batch, Inbox, Keeper, Part
+from .inbox import Batch, Inbox, Part
+from .keeper import Keeper
 from .line import TROUBLE, Line
 from .link import Channel, Link, Reply
 from .notices import Notice, Notices
@@ -144,7 +145,7 @@ class ReadAhead(ABC):
         elif min(self._last, self._last_but_one) >= self._most:
             # Both are as long as may be: that of one does not outlast the round trip for the other.
             self._most = min(self._most * 2, MOST_ENTRIES)
-        self._taken.set()
+        self._inbox.hold_up(self._taken.set)
 
     def _adapt(self, counts: list[int], size: int, shown: int = 0) -> None:
         """Ask for as many entries as are expected to fill a batch. The commands themselves know no bound in bytes.

@@ -18,8 +18,9 @@ from .errors import DeliveredTooOften, EventsError, StreamGap, StreamReset
 from .events import Action, Event
 from .gate import Gate
 from .hooks import Hooks, Observers, logger
-from .intake import Fenced, Intake, Keeper, Run
+from .intake import Intake, Run
 from .iteration import Iteration
+from .keeper import Fenced, Keeper
 from .link import Server
 from .notices import Notices, OnGap
 from .policies import DeadLetters

@@ -22,7 +22,7 @@ from .hooks import (
     RetryingDetails,
     logger,
 )
-from .intake import Fenced
+from .keeper import Fenced
 from .keeping import Keeping
 from .line import CLOSING_WAIT
 from .link import Unreachable

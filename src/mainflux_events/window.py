@@ -14,7 +14,8 @@ from operator import sub
 from typing import Final, TypeAlias
 
 from .events import Event
-from .intake import Run, Track
+from .intake import Run
+from .keeper import Track
 
 # So many entries may be there, where most are passed over and few are events. Of those only the ID is kept.
 MOST_ENTRIES: Final = 50_000

@@ -12,7 +12,7 @@ from .deadletters import MOST_WORDS, append, dead_letter
 from .errors import ConfigError, DeadLetterLimitReached
 from .health import Condition
 from .hooks import DeadLetteredDetails, Observers, logger
-from .intake import Keeper, Track
+from .keeper import Keeper, Track
 from .line import TROUBLE, Line
 from .link import Disconnected, Link, Reply
 from .policies import Allowance, Backoff, DeadLetters

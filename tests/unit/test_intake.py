@@ -9,7 +9,8 @@ import pytest
 from mainflux_events.entries import Entries
 from mainflux_events.errors import StreamGap
 from mainflux_events.hooks import GapDetails, Observers
-from mainflux_events.intake import BESIDE_BYTES, Batch, Intake, Part
+from mainflux_events.inbox import Batch, Part
+from mainflux_events.intake import BESIDE_BYTES, Intake
 from mainflux_events.notices import Notice, Notices
 from mainflux_events.sieve import Sieve
 

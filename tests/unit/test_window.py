@@ -14,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mainflux_events import Event, ThingRemoved
 from mainflux_events.entries import Entries
-from mainflux_events.intake import Part, Passage, Run
+from mainflux_events.inbox import Part
+from mainflux_events.intake import Run
+from mainflux_events.keeper import Passage
 from mainflux_events.window import MOST_ENTRIES, Slot, Window
 
 
