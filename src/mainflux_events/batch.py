@@ -8,7 +8,7 @@ then the server may hold its commands queued. `idempotent` does the same in a sc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -53,11 +53,17 @@ class Appender(ABC):
     Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
+
+    Attributes:
+        queued: gives what of a batch's payload may be sent ahead, while the batch before is not answered, and how many
+            replies that has; None where nothing may. Nothing of it is applied before `EXECUTE` follows, and nothing
+            ever after `FORGET` or without the connection.
     """
 
     def __init__(self, heads: Heads, rights: str) -> None:
         self.heads: Heads = heads
         self.rights: str = rights
+        self.queued: Callable[[Sequence[bytes]], tuple[bytes, int]] | None = None
 
     @property
     def epochs(self) -> int:
@@ -72,18 +78,6 @@ class Appender(ABC):
     def keys_there(self) -> bytes | None:
         """A command that the target of a moving slot refuses unless all keys are there; None where one key is all."""
         return None
-
-    @property
-    def queues(self) -> bool:
-        """Whether a batch can be sent ahead, with `queued`, while the one before is not answered."""
-        return False
-
-    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
-        """The part of the payload that may go ahead, and how many replies it has.
-
-        Nothing of it is applied before `EXECUTE` follows, and nothing ever after `FORGET` or without the connection.
-        """
-        raise NotImplementedError
 
     @property
     def sends_events(self) -> bool:
@@ -121,14 +115,8 @@ class Transactions(Appender):
     def __init__(self, stream: str, max_len: int | None, *, alone: bool = False) -> None:
         super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
         self._stream = stream
-        self._alone = alone
-
-    @property
-    def queues(self) -> bool:
-        return self._alone
-
-    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
-        return b"".join((_MULTI, *batch)), len(batch) + 1
+        if alone:
+            self.queued = _queued
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
@@ -157,6 +145,10 @@ class Transactions(Appender):
                 poisoned = place < events and reply.outlook is Outlook.VALUE
                 return Verdict((), reply, place if poisoned else None)
         return Verdict((), NONSENSE if complete else None)
+
+
+def _queued(batch: Sequence[bytes]) -> tuple[bytes, int]:
+    return b"".join((_MULTI, *batch)), len(batch) + 1
 
 
 def _applied(results: Sequence[Reply]) -> Verdict:
