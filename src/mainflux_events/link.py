@@ -181,15 +181,6 @@ class Link:
         except Exception as error:
             raise _why_not_connected(self.where, error) from None
 
-    async def ask(self, key: str, patience: float, packed: bytes) -> Reply:
-        """One command on a connection of its own. Raises what `open` does, and `Disconnected`."""
-        channel = await self.open(key, patience)
-        try:
-            [reply] = await channel.exchange(packed, 1)
-            return reply
-        finally:
-            await channel.aclose()
-
     @property
     def sharded(self) -> bool:
         """Whether two keys may be on two servers, and are at least in two slots."""
