@@ -118,6 +118,13 @@ def _report(task: asyncio.Task[None]) -> None:
         logger.critical("consumer_died: nothing is handled any more", exc_info=error)
 
 
+def publisher_in(parts: Running) -> Publisher:
+    """The publisher that is running. Raises RuntimeError where the lifespan was given none."""
+    if parts.publisher is None:
+        raise RuntimeError("there is no publisher: events_lifespan was given none")
+    return parts.publisher
+
+
 async def identity_of(identify: Callable[[Any], Who | Awaitable[Who]], request: Any) -> Who:
     """Ask who acts. The callable may be a coroutine function."""
     found = identify(request)
