@@ -34,7 +34,7 @@ LAYERS = [
     ["schema", "lifecycle", "drain", "attach", "sieve", "tasks", "dispatch", "letterbox", "holding"],
     ["intake", "lane"],
     ["window"],
-    ["iteration", "keeping", "reader", "writer", "groups", "tenure", "desk"],
+    ["iteration", "keeping", "taken", "reader", "writer", "groups", "tenure", "desk"],
     ["posting", "pending", "stores", "sharing"],
     ["commits", "storing"],
     ["acks", "tenancy"],
