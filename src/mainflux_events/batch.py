@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -47,23 +47,24 @@ class Verdict(msgspec.Struct, frozen=True):
     lost: SequenceLostDetails | None = None
 
 
+# Gives what of a batch's payload may be sent ahead, and how many replies that has.
+Queued: TypeAlias = "Callable[[Sequence[bytes]], tuple[bytes, int]]"
+
+
 class Appender(ABC):
     """One way to append batches: what to send, and what the replies mean. It waits for nothing.
 
     Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
-
-    Attributes:
-        queued: gives what of a batch's payload may be sent ahead, while the batch before is not answered, and how many
-            replies that has; None where nothing may. Nothing of it is applied before `EXECUTE` follows, and nothing
-            ever after `FORGET` or without the connection.
+        queued: what may be sent ahead, while the batch before is not answered; None where nothing may. Nothing of it
+            is applied before `EXECUTE` follows, and nothing ever after `FORGET` or without the connection.
     """
 
-    def __init__(self, heads: Heads, rights: str) -> None:
+    def __init__(self, heads: Heads, rights: str, queued: Queued | None = None) -> None:
         self.heads: Heads = heads
         self.rights: str = rights
-        self.queued: Callable[[Sequence[bytes]], tuple[bytes, int]] | None = None
+        self.queued: Queued | None = queued
 
     @property
     def epochs(self) -> int:
@@ -113,10 +114,9 @@ class Transactions(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None, *, alone: bool = False) -> None:
-        super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
+        rights = "+xadd +multi +exec on the stream's key"
+        super().__init__(Append(stream, max_len), rights, _queued if alone else None)
         self._stream = stream
-        if alone:
-            self.queued = _queued
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
