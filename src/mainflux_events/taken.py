@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Container
 from operator import itemgetter
-from time import monotonic
 from typing import Any, TypeAlias
 
 from .events import Event
@@ -40,7 +39,7 @@ class Taken:
         self._size = size
         self._bury = bury
         self._window = Window(size)
-        # The calls of the handler, by their tasks: when each began, and with what.
+        # The calls of the handler, by their tasks: when each began, and with what. Who makes them notes them here.
         self._began: dict[asyncio.Task[None], tuple[float, list[Slot]]] = {}
         # Those of them that are for events which were forgotten.
         self._strange = 0
@@ -128,17 +127,3 @@ class Taken:
         self.finished += finished
         if not done:
             self.given_up += finished
-
-    def _begin(self, slots: list[Slot], task: asyncio.Task[None]) -> None:
-        """The handler is being called with these."""
-        self._began[task] = monotonic(), slots
-        for slot in slots:
-            slot.run.keeper.begin()
-
-    def _end(self, slots: list[Slot], task: asyncio.Task[None]) -> bool:
-        """That call is over. Gives whether it counts."""
-        del self._began[task]
-        known = slots[0].window is self._window
-        if not known:
-            self._strange -= 1
-        return known and not self._closed

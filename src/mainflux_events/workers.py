@@ -281,15 +281,20 @@ class Workers(Taken):
         return self._window.take(self._batch)
 
     async def _handle(self, slots: list[Slot], task: asyncio.Task[None]) -> None:
-        self._begin(slots, task)
+        self._began[task] = monotonic(), slots
+        for slot in slots:
+            slot.run.keeper.begin()
         given = slots[0].event if self._batch == 1 else [slot.event for slot in slots]
         try:
             done = await self._dispatch.handle(given)
         except Unburied:
             return
         finally:
-            counts = self._end(slots, task)
-        if counts:
+            del self._began[task]
+            known = slots[0].window is self._window
+            if not known:
+                self._strange -= 1
+        if known and not self._closed:
             if done is not None:
                 self._finish(slots, done)
             self._window.release(slots)
