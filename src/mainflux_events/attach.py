@@ -11,6 +11,7 @@ from .cursor import Cursor, Lag, Start, resolve_start, stored_cursor
 from .errors import ConfigError, EventsError
 from .gaps import Extent, Place
 from .link import Channel, Disconnected, Link, Reply, Unreachable
+from .nodes import ask
 from .refusals import Refusal, refuse_access
 from .resp import command
 
@@ -110,7 +111,7 @@ async def ask_lag(place: Place, link: Link, patience: float) -> Lag:
     """How far a cursor is behind. EventsError where the server cannot be asked, or where to begin is not known."""
     stream = place.cursor.stream
     try:
-        extent = Extent.of(await link.ask(stream, patience, command("XINFO", "STREAM", stream)))
+        extent = Extent.of(await ask(link, stream, patience, command("XINFO", "STREAM", stream)))
     except (Unreachable, Disconnected, Refusal) as error:
         raise EventsError(f"lag of {stream!r}: {link.where}: {error}") from None
     if not place.id:

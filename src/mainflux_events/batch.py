@@ -8,8 +8,8 @@ then the server may hold its commands queued. `idempotent` does the same in a sc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -47,17 +47,24 @@ class Verdict(msgspec.Struct, frozen=True):
     lost: SequenceLostDetails | None = None
 
 
+# Gives what of a batch's payload may be sent ahead, and how many replies that has.
+Queued: TypeAlias = "Callable[[Sequence[bytes]], tuple[bytes, int]]"
+
+
 class Appender(ABC):
     """One way to append batches: what to send, and what the replies mean. It waits for nothing.
 
     Args:
         heads: what packed events begin with.
         rights: which are needed, in the words of the server.
+        queued: what may be sent ahead, while the batch before is not answered; None where nothing may. Nothing of it
+            is applied before `EXECUTE` follows, and nothing ever after `FORGET` or without the connection.
     """
 
-    def __init__(self, heads: Heads, rights: str) -> None:
+    def __init__(self, heads: Heads, rights: str, queued: Queued | None = None) -> None:
         self.heads: Heads = heads
         self.rights: str = rights
+        self.queued: Queued | None = queued
 
     @property
     def epochs(self) -> int:
@@ -72,18 +79,6 @@ class Appender(ABC):
     def keys_there(self) -> bytes | None:
         """A command that the target of a moving slot refuses unless all keys are there; None where one key is all."""
         return None
-
-    @property
-    def queues(self) -> bool:
-        """Whether a batch can be sent ahead, with `queued`, while the one before is not answered."""
-        return False
-
-    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
-        """The part of the payload that may go ahead, and how many replies it has.
-
-        Nothing of it is applied before `EXECUTE` follows, and nothing ever after `FORGET` or without the connection.
-        """
-        raise NotImplementedError
 
     @property
     def sends_events(self) -> bool:
@@ -119,16 +114,9 @@ class Transactions(Appender):
     """
 
     def __init__(self, stream: str, max_len: int | None, *, alone: bool = False) -> None:
-        super().__init__(Append(stream, max_len), "+xadd +multi +exec on the stream's key")
+        rights = "+xadd +multi +exec on the stream's key"
+        super().__init__(Append(stream, max_len), rights, _queued if alone else None)
         self._stream = stream
-        self._alone = alone
-
-    @property
-    def queues(self) -> bool:
-        return self._alone
-
-    def queued(self, batch: Sequence[bytes]) -> tuple[bytes, int]:
-        return b"".join((_MULTI, *batch)), len(batch) + 1
 
     def probe(self) -> tuple[bytes, Sequence[str]]:
         # Rights are checked when a command is queued. This XADD could append nothing even where no transaction is
@@ -157,6 +145,10 @@ class Transactions(Appender):
                 poisoned = place < events and reply.outlook is Outlook.VALUE
                 return Verdict((), reply, place if poisoned else None)
         return Verdict((), NONSENSE if complete else None)
+
+
+def _queued(batch: Sequence[bytes]) -> tuple[bytes, int]:
+    return b"".join((_MULTI, *batch)), len(batch) + 1
 
 
 def _applied(results: Sequence[Reply]) -> Verdict:

@@ -106,7 +106,7 @@ class Channel(asyncio.Protocol):
         try:
             await _uncancelled(connection.connect())
             return cls(connection, patience)
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else could end it
             await connection.disconnect(nowait=True)
             raise
 

@@ -228,9 +228,9 @@ class Drain:
 
     def _send_ahead(self, channel: Channel, before: int) -> None:
         """Have the server queue the next batch, if it is full, behind one of so many events."""
-        buffer = self._buffer
+        buffer, queued = self._buffer, self._appender.queued
         if (
-            not self._appender.queues
+            queued is None
             or channel.asking
             or len(buffer.in_flight) > before
             or self._max_event_bytes > self.argument_limit
@@ -240,7 +240,7 @@ class Drain:
             return
         self._cut = buffer.first_in_flight + before
         self._ahead = ahead = Ahead(channel, self._cut, [])
-        payload, wanted = self._appender.queued(buffer.in_flight[before:])
+        payload, wanted = queued(buffer.in_flight[before:])
         channel.post(payload, wanted, lambda replies, _: ahead.replies.extend(replies))
 
     def _keep_order(self) -> None:

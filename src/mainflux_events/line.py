@@ -120,7 +120,7 @@ class Line:
         try:
             if self._prepare is not None:
                 await self._prepare(channel)
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else could end it
             await self._link.release(channel)
             raise
         self._channel = channel

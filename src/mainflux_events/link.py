@@ -92,7 +92,8 @@ class Link:
         try:
             sample = self._pool.make_connection()
         except Exception:
-            # Which one is not said: where a password was not percent-encoded, the rest of it looks like options.
+            # Options go to whatever class they are for, also a user's own, and each complains in its own way. Which one
+            # is not said: where a password was not percent-encoded, the rest of it looks like options.
             raise ConfigError("redis: an option is unknown, or its value cannot be used") from None
         _check_files(sample)
         self.where = _where(self._pool, sample)
@@ -181,15 +182,6 @@ class Link:
         except Exception as error:
             raise _why_not_connected(self.where, error) from None
 
-    async def ask(self, key: str, patience: float, packed: bytes) -> Reply:
-        """One command on a connection of its own. Raises what `open` does, and `Disconnected`."""
-        channel = await self.open(key, patience)
-        try:
-            [reply] = await channel.exchange(packed, 1)
-            return reply
-        finally:
-            await channel.aclose()
-
     @property
     def sharded(self) -> bool:
         """Whether two keys may be on two servers, and are at least in two slots."""
@@ -213,7 +205,7 @@ class Link:
                 self._stale = False
                 try:
                     await cluster.nodes_manager.initialize()
-                except BaseException:
+                except BaseException:  # a cancellation too, as when the attempt's time is over
                     self._stale = True
                     raise
         node = cluster.get_node_from_key(key)

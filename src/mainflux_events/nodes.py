@@ -67,15 +67,6 @@ class Nodes:
         self._served.add(key)
         return channel
 
-    async def ask(self, key: str, patience: float, packed: bytes) -> Reply:
-        """One command. Raises what `open` does, and `Disconnected`."""
-        channel = await self.open(key, patience)
-        try:
-            [reply] = await channel.exchange(packed, 1)
-            return reply
-        finally:
-            await self.release(channel)
-
     async def release(self, channel: Channel) -> None:
         """Leave a connection. The last one ends it."""
         self._users[channel] -= 1
@@ -86,6 +77,16 @@ class Nodes:
 
 # Where a line has its connections from.
 Way: TypeAlias = Link | Nodes
+
+
+async def ask(way: Way, key: str, patience: float, packed: bytes) -> Reply:
+    """One command, to the server that holds this key. Raises what `Link.open` does, and `Disconnected`."""
+    channel = await way.open(key, patience)
+    try:
+        [reply] = await channel.exchange(packed, 1)
+        return reply
+    finally:
+        await way.release(channel)
 
 
 class _Node:

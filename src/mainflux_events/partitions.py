@@ -13,7 +13,7 @@ from zlib import crc32
 from .errors import ConfigError, EmptyStream, EncodeError
 from .events import Action, Event, UnknownAction
 from .link import Reply
-from .nodes import Way
+from .nodes import Way, ask
 from .policies import text, whole
 from .refusals import Refusal, refuse_access
 from .resp import command
@@ -140,7 +140,7 @@ class Agreement:
         self._reached = True
 
     async def _ask(self, *words: str) -> Reply:
-        reply = await self._link.ask(self.key, self._patience, command(*words))
+        reply = await ask(self._link, self.key, self._patience, command(*words))
         if isinstance(reply, Refusal):
             refuse_access(reply, self._link.where, f"{words[0]} on {self.key!r}", _RIGHTS)
             if reply.code == "WRONGTYPE":

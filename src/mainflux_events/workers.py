@@ -8,37 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Container, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from operator import itemgetter
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from .dispatch import Dispatch
 from .errors import ConfigError
-from .events import Event
 from .gate import Gate
 from .intake import Intake, Run
 from .policies import positive, whole
+from .taken import Bury, Taken, Unburied
 from .turns import TURN_EVENTS, TURN_SECONDS, Turns
-from .window import Key, Slot, Window
+from .window import Key, Slot
 
 # The window, in calls of the handler that there may be at once: the more, the longer the others go on beside a key
 # that is slow, and the more comes again after a crash.
 WINDOW: Final = 8
 
 
-# Has the entry of an event dead-lettered: its run and its place there, why, how often its handler was called, and
-# whether all before it is finished. Gives whether it was; None where it could not be.
-Bury: TypeAlias = "Callable[[Run, int, BaseException, int, bool], Awaitable[bool | None]]"
-
-
-class Unburied(Exception):
-    """The entry of an event could not be dead-lettered: the subscriber closes, or may pass nothing any more."""
-
-
-class Workers:
-    """What one `run` has at work at the same time.
+class Workers(Taken):
+    """Those who handle what one `run` has taken.
 
     Args:
         intake: where events come from.
@@ -50,10 +40,6 @@ class Workers:
         key: what events have in common that have to be handled in order.
         batch: how many events a call may have; with more than one it gets a list.
         max_wait: seconds that a batch which is not full waits for more.
-
-    Attributes:
-        finished: how many events are done with.
-        given_up: how many of them were given up.
 
     Raises:
         ConfigError: an argument that cannot work.
@@ -77,26 +63,22 @@ class Workers:
         positive("max_wait", max_wait, zero=True)
         if not callable(key) or inspect.iscoroutinefunction(key):
             raise ConfigError(f"key: a plain function of an event is wanted, not {key!r}")
+        super().__init__(WINDOW * concurrency * batch, bury)
         self._intake = intake
         self._gate = gate
         self._dispatch = dispatch
         self._look_out = look_out
-        self._bury = bury
         self._concurrency = concurrency
         # Where one handler works at a time, all are in order, whatever their keys.
         self._key: Key | None = key if concurrency > 1 else None
         self._batch = batch
         self._max_wait = max_wait
-        self._size = WINDOW * concurrency * batch
-        self._window = Window(self._size)
         self._wanted = asyncio.Event()
         self._tasks: asyncio.TaskGroup
-        # Tasks, those of them that have not begun, calls of the handler, those of them that are none of the window's.
-        self._working = self._starting = self._calls = self._strange = 0
-        # The calls of the handler, by their tasks: when each began, and with what.
-        self._began: dict[asyncio.Task[None], tuple[float, list[Slot]]] = {}
-        # Nothing is begun any more; nor does it count; or what is there is to be handled, and nothing follows.
-        self._stopped = self._closed = self._draining = False
+        # Tasks, and those of them that have not begun.
+        self._working = self._starting = 0
+        # Nothing is begun any more; or what is there is to be handled, and nothing follows.
+        self._stopped = self._draining = False
         self._error: Exception | None = None
         # Told of the end of each worker.
         self._told: Callable[[], None] = _nothing
@@ -104,39 +86,11 @@ class Workers:
         self._overdue = False
         self._timer: asyncio.TimerHandle | None = None
         self._turns = Turns()
-        self.finished: int = 0
-        self.given_up: int = 0
 
     @property
     def several(self) -> bool:
         """Whether there is more to it than one event after another."""
         return self._concurrency > 1 or self._batch > 1
-
-    @property
-    def in_hand(self) -> int:
-        """How many events are being handled."""
-        return self._window.in_flight
-
-    @property
-    def oldest_call(self) -> tuple[float, Event] | None:
-        """When the oldest call of the handler began, and with which event; None where there is none."""
-        began = min(list(self._began.values()), key=itemgetter(0), default=None)
-        return None if began is None else (began[0], began[1][0].event)
-
-    def at_work(self, but: Container[asyncio.Task[Any] | None]) -> set[str]:
-        """The streams of the events that are being handled, but for those of these tasks."""
-        return {
-            slot.run.track.stream
-            for task, (_, slots) in self._began.items()
-            if task not in but
-            for slot in slots
-            if slot.window is self._window and not slot.dropped
-        }
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether there are events in the window."""
-        return self._window.unfinished
 
     async def run(self) -> None:
         """Handle events until the end.
@@ -165,36 +119,17 @@ class Workers:
         self._told = told
         self._wanted.set()
 
-    def close(self) -> None:
-        """What is being handled still does not count as handled any more."""
-        self._closed = True
-
     def abandon(self) -> None:
-        """Forget all events: they come again. What is being handled of them is waited for before that."""
-        self._window = Window(self._size)
-        self._strange = self._calls
+        super().abandon()
         self._disarm()
 
-    def lost(self, event: Event) -> bool:
-        """Whether an event that is at work was forgotten meanwhile."""
-        return self._window.slot_of(event) is None
-
-    def rest(self) -> list[Run]:
-        """What is not finished, and what is behind it."""
-        return self._window.rest()
-
     def withdraw(self, stream: str) -> bool:
-        """Begin no more of a stream than has to be, so that none of it is finished above an unfinished one.
-
-        Gives whether nothing of it is left, neither at work nor waiting.
-        """
-        left = self._window.withdraw(stream)
+        withdrawn = super().withdraw(stream)
         self._less_waits()
-        return not left
+        return withdrawn
 
     def drop(self, stream: str) -> None:
-        """Forget all of a stream. What is at work of it goes on to its end, and counts for nothing."""
-        self._window.drop(stream)
+        super().drop(stream)
         self._less_waits()
 
     def _less_waits(self) -> None:
@@ -346,7 +281,6 @@ class Workers:
         return self._window.take(self._batch)
 
     async def _handle(self, slots: list[Slot], task: asyncio.Task[None]) -> None:
-        self._calls += 1
         self._began[task] = monotonic(), slots
         for slot in slots:
             slot.run.keeper.begin()
@@ -356,43 +290,19 @@ class Workers:
         except Unburied:
             return
         finally:
-            self._calls -= 1
             del self._began[task]
-            if slots[0].window is not self._window:
+            known = slots[0].window is self._window
+            if not known:
                 self._strange -= 1
-        if self._closed or slots[0].window is not self._window:
-            return
-        if done is not None:
-            self._finish(slots, done)
-        self._window.release(slots)
+        if known and not self._closed:
+            if done is not None:
+                self._finish(slots, done)
+            self._window.release(slots)
 
     def _finish(self, slots: list[Slot], done: bool) -> None:
         if self._turns.finished() and self._concurrency > 1:
             self._look_out()
-        finished = self._window.finish(slots)
-        self.finished += finished
-        if not done:
-            self.given_up += finished
-
-    async def bury(self, event: Event, error: BaseException, attempts: int) -> None:
-        """Have the entry of an event dead-lettered, and finish it.
-
-        Raises:
-            Unburied: it could not be.
-        """
-        if self._strange:
-            raise Unburied
-        if (slot := self._window.slot_of(event)) is not None:  # else its stream was dropped
-            await self._bury_slot(slot, error, attempts)
-
-    async def _bury_slot(self, slot: Slot, error: BaseException, attempts: int) -> None:
-        first = slot.window.is_first(slot)
-        buried = await self._bury(slot.run, slot.place, error, attempts, first)
-        if slot.dropped:
-            return
-        if buried is None or slot.window is not self._window:
-            raise Unburied
-        self._finish([slot], buried)
+        super()._finish(slots, done)
 
 
 def _nothing() -> None:

@@ -26,6 +26,7 @@ from contract.scripts import (
     scripts,
 )
 from mainflux_events.link import Channel, Link
+from mainflux_events.nodes import ask
 from mainflux_events.refusals import Refusal
 from mainflux_events.resp import command
 from mainflux_events.testing import MemoryServer, RedisServer, memory_server, redis_server
@@ -59,7 +60,7 @@ NOT_SERVED = {
 async def test_each_command_of_the_library_is_served_in_memory_or_said_not_to_be(
     name: str, memory: MemoryServer
 ) -> None:
-    reply = await Link(memory.url, 5).ask("", 5, command(*name.split()))
+    reply = await ask(Link(memory.url, 5), "", 5, command(*name.split()))
     served = not re.match("(ERR )?unknown (sub)?command", str(reply), re.IGNORECASE)
     documented = re.search(rf"`{name}`[^.|]*not\s+served", LIMITS.read_text())
     assert (served, documented is not None) == (

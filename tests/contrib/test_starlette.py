@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,16 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from mainflux_events import Event, HandlerFailed, Identity, OrgCreated, Publisher, Subscriber, ThingRemoved
+from mainflux_events import (
+    Event,
+    HandlerFailed,
+    Identity,
+    OrgCreated,
+    Publisher,
+    Retry,
+    Subscriber,
+    ThingRemoved,
+)
 from mainflux_events.contrib.fastapi import Events, running_of
 from mainflux_events.contrib.starlette import (
     Consume,
@@ -124,6 +134,32 @@ async def test_an_error_that_ends_the_handling_is_told_at_once_and_raised_at_the
     await wait_until(lambda: "consumer_died" in caplog.text)
     with pytest.raises(HandlerFailed):
         await lifespan.__aexit__(None, None, None)
+
+
+async def test_where_the_application_fails_handling_ends_and_what_goes_wrong_then_is_told(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = asyncio.Event()
+
+    async def fail_in_the_end(event: Event) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("no such thing")
+
+    consume = Consume(
+        lambda: Subscriber(server.url, STREAM, "app", start="earliest"),
+        fail_in_the_end,
+        on_failure="raise",
+        retry=Retry(attempts=1),
+    )
+    lifespan = events_lifespan(lambda: Publisher(server.url, STREAM), consume)(None)
+    state = await lifespan.__aenter__()
+    await state["mainflux_events"].publisher.publish(OrgCreated("o1"))
+    await begun.wait()
+    assert not await lifespan.__aexit__(ZeroDivisionError, ZeroDivisionError(), None), "its own error goes on"
+    assert "consumer_died" in caplog.text
 
 
 async def test_without_the_lifespan_the_error_says_what_to_do(server: RedisServer) -> None:

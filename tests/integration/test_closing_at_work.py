@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from mainflux_events import Event, PartitionedSubscriber, Retry, Subscriber
 from mainflux_events.testing import RedisServer
 from partitioning import PARTITIONS, STREAM, STREAMS, Chosen, in_partition, publish, short_leases
 from partitioning import subscriber as partitioned
-from support import wait_until, within
+from support import in_background, wait_until, within
 
 Consumer = Subscriber | PartitionedSubscriber
 BOUND = 2.0  # seconds, as the contract has it
@@ -146,16 +146,24 @@ async def asked_again(client: Redis) -> None:
     await wait_until(some_more)
 
 
-async def test_who_comes_next_begins_when_what_was_in_hand_is_handled_and_with_what_is_behind_it(
-    kind: Kind, way: Any, client: Redis
-) -> None:
+@asynccontextmanager
+async def one_at_work_and_one_behind(
+    kind: Kind, way: Any
+) -> AsyncIterator[tuple[Work, Consumer, asyncio.Task[None]]]:
+    """Two consumers: of the first, which has something in hand, also what is to be awaited; the second waits."""
     work, first, second = Work(), kind.subscriber(), kind.subscriber()
     await first.start()
     working = asyncio.create_task(way(first, work.first))
     await wait_until(lambda: work.log)
-    begun = work.things("first", "begins")
-    async with second:
-        waiting = asyncio.create_task(way(second, work.second))
+    async with second, in_background(way(second, work.second)):
+        yield work, first, working
+
+
+async def test_who_comes_next_begins_when_what_was_in_hand_is_handled_and_with_what_is_behind_it(
+    kind: Kind, way: Any, client: Redis
+) -> None:
+    async with one_at_work_and_one_behind(kind, way) as (work, first, working):
+        begun = work.things("first", "begins")
         token = await client.get(kind.lease)
         closing = asyncio.create_task(first.aclose())
         await wait_until(lambda: first._state == "closed")
@@ -167,9 +175,6 @@ async def test_who_comes_next_begins_when_what_was_in_hand_is_handled_and_with_w
         await working
         assert work.things("first", "ends") == begun == kind.ids[: len(begun)], "nothing new was begun"
         await wait_until(lambda: len(work.things("second", "ends")) == len(kind.ids) - len(begun))
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
     assert work.things("second", "begins") == kind.ids[len(begun) :], "nothing comes again"
     assert [who for who, *_ in work.log] == sorted(who for who, *_ in work.log), "not two at once"
 
@@ -182,13 +187,8 @@ async def test_what_outlasts_closing_keeps_its_lease_until_that_has_run_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("mainflux_events.service.CLOSE_BOUND", 0.2)
-    work, first, second = Work(), kind.subscriber(), kind.subscriber()
-    await first.start()
-    working = asyncio.create_task(way(first, work.first))
-    await wait_until(lambda: work.log)
-    begun = work.things("first", "begins")
-    async with second:
-        waiting = asyncio.create_task(way(second, work.second))
+    async with one_at_work_and_one_behind(kind, way) as (work, first, working):
+        begun = work.things("first", "begins")
         token = await client.get(kind.lease)
         with within(0.2 + 0.5):
             await first.aclose()
@@ -203,9 +203,6 @@ async def test_what_outlasts_closing_keeps_its_lease_until_that_has_run_out(
         await wait_until(lambda: work.things("second", "ends") == kind.ids, what="all of it comes again")
         work.go.set()
         await working
-        waiting.cancel()
-        with suppress(asyncio.CancelledError):
-            await waiting
     assert work.things("first", "begins") == begun, "nothing new was begun"
     assert first.stats.handled == 0
 

@@ -304,10 +304,10 @@ async def test_a_commit_whose_answer_was_lost_is_found_again(fresh_server: Redis
         event = await anext(consumer)
         fresh_server.hang()
         committing = asyncio.create_task(consumer.commit(event))
-        await asyncio.sleep(0)
-        # It is written; now the connection ends, and then the server executes it.
         channel = consumer._keepers[0]._channel
         assert channel is not None
+        await wait_until(lambda: channel._exchanges, what="it is written")
+        # Now the connection ends, and then the server executes it.
         channel.abort("the test ends it")
         fresh_server.resume()
         await asyncio.wait_for(committing, 3)

@@ -476,12 +476,10 @@ async def test_of_several_that_fail_at_once_one_is_raised_and_all_are_reported(
 ) -> None:
     seen = Recorder()
     ids = await append(client, *things(3))
-    waiting: list[str] = []
+    together = asyncio.Barrier(3)
 
     async def handle(event: Event) -> None:
-        waiting.append(thing(event))
-        while len(waiting) < 3:
-            await asyncio.sleep(0)
+        await together.wait()
         raise ZeroDivisionError
 
     async with Subscriber(server.url, STREAM, "audit", start="earliest", hooks=seen) as subscriber:

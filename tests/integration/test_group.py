@@ -29,6 +29,7 @@ from mainflux_events import (
 )
 from mainflux_events.groups import Member
 from mainflux_events.link import Link
+from mainflux_events.nodes import ask
 from mainflux_events.testing import RedisServer
 from support import wait_until
 
@@ -432,7 +433,7 @@ async def test_a_consumer_with_pending_entries_is_never_removed(server: RedisSer
     await client.execute_command("XGROUP", "CREATECONSUMER", STREAM, GROUP, "empty")
     await wait_until(lambda: _all_are_idle(client))
     link = Link(server.url, 5.0)
-    assert await link.ask(STREAM, 5.0, Member(STREAM, GROUP, "me").sweep(0)) == [b"empty"]
+    assert await ask(link, STREAM, 5.0, Member(STREAM, GROUP, "me").sweep(0)) == [b"empty"]
     assert await consumers(client) == {"busy"}
 
 

@@ -20,7 +20,7 @@ from redis.credentials import CredentialProvider
 from clusters import cluster, give_slot, sentinel
 from histories import STREAM, Recorder, numbered, stored_ids
 from listening import listening
-from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher
+from mainflux_events import AccessRefused, Backoff, ConfigError, Publisher, nodes
 from mainflux_events.hooks import Observers
 from mainflux_events.line import SLOT_WAIT, SOON, Line
 from mainflux_events.link import Channel, Disconnected, Link, Server, Unreachable
@@ -36,7 +36,7 @@ LONG = Backoff(initial=100.0, maximum=100.0)
 
 async def ask(server: Server, *arguments: str, timeout: float = 2.0) -> object:
     """The reply to one command over a link."""
-    return await Link(server, timeout).ask(STREAM, timeout, command(*arguments))
+    return await nodes.ask(Link(server, timeout), STREAM, timeout, command(*arguments))
 
 
 @pytest.fixture

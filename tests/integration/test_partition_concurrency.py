@@ -396,6 +396,12 @@ async def test_partitions_move_to_and_fro_while_handlers_are_at_work_and_each_ev
 # --- partitions that are lost ---------------------------------------------------------------------------------------
 
 
+async def somebody_else_takes_it(client: Redis, seen: Recorder, *, ms: int = 60_000) -> None:
+    """Partition 0 is another's, for so long; return when that was noticed."""
+    await client.set(LEASE, "another's", px=ms)
+    await wait_until(lambda: seen.of("lease_lost"))
+
+
 async def test_what_is_at_work_of_a_lost_partition_counts_for_nothing_and_the_others_go_on(
     server: RedisServer, client: Redis
 ) -> None:
@@ -407,8 +413,7 @@ async def test_what_is_at_work_of_a_lost_partition_counts_for_nothing_and_the_ot
     async with running(one, handler, concurrency=3):
         await wait_until(lambda: len(handler.begun) == 3)
         at_work = [id for id in handler.begun if id in lost]
-        await client.set(LEASE, "another's", px=60_000)
-        await wait_until(lambda: seen.of("lease_lost"))
+        await somebody_else_takes_it(client, seen)
         handler.let_go()
         await publish(server, kept[1:])
         await wait_until(lambda: {*kept} <= {*handler.returned})
@@ -435,8 +440,7 @@ async def test_no_further_attempt_is_made_for_what_was_lost_and_it_is_neither_de
     options = {"concurrency": concurrency, "retry": Retry(3, initial=0), "on_failure": "raise"}
     async with running(one, handler, **options) as task:
         await wait_until(lambda: handler.begun == [lost])
-        await client.set(LEASE, "another's", px=60_000)
-        await wait_until(lambda: seen.of("lease_lost"))
+        await somebody_else_takes_it(client, seen)
         handler.let_go()
         await publish(server, [kept])
         await wait_until(lambda: handler.returned == [kept])
@@ -495,8 +499,7 @@ async def test_of_a_batch_only_what_is_still_this_ones_is_dead_lettered(
             await publish(server, [id])
             await wait_until(lambda number=number: waits(one, number) or calls)
         await wait_until(lambda: calls == [together])
-        await client.set(LEASE, "another's", px=60_000)
-        await wait_until(lambda: seen.of("lease_lost"))
+        await somebody_else_takes_it(client, seen)
         go.set()
         await wait_until(lambda: is_at_the_end(client, 1))
         assert calls == [together] * 2
@@ -519,8 +522,7 @@ async def test_a_key_is_at_work_once_where_its_partition_is_lost_and_had_again_m
     handler = Held(same)
     async with running(subscriber(server, seen), handler, concurrency=4):
         await wait_until(lambda: handler.begun == [same])
-        await client.set(LEASE, "another's", px=50)
-        await wait_until(lambda: seen.of("lease_lost"))
+        await somebody_else_takes_it(client, seen, ms=50)
         await append(client, same, other, stream=STREAMS[0])
         await wait_until(lambda: other in handler.returned)
         assert handler.begun == [same, other], "the first of this key is still at work"

@@ -389,8 +389,9 @@ async def test_a_cursor_that_is_no_id_is_an_error_at_the_start(server: RedisServ
 
 async def test_it_begins_without_a_server_and_goes_on_when_there_is_one(fresh_server: RedisServer) -> None:
     await fresh_server.kill()
-    one = Consumer(fresh_server)
-    await asyncio.sleep(0)
+    seen = Recorder()
+    one = Consumer(fresh_server, seen)
+    await wait_until(lambda: seen.of("retrying"))
     await fresh_server.restart()
     await publish(fresh_server, things(20))
     await wait_until(lambda: sorted(one.handled) == sorted(things(20)))

@@ -80,8 +80,18 @@ async def test_a_connection_that_stays_is_found_and_closed(fresh_server: RedisSe
 async def test_a_connection_that_goes_is_waited_for(fresh_server: RedisServer) -> None:
     client = Redis.from_url(fresh_server.url)
     await client.ping()
+
+    async def looks() -> int:
+        stats = await client.info("commandstats")
+        return sum(each["calls"] for name, each in stats.items() if name.startswith("cmdstat_client"))
+
+    async def has_looked() -> bool:
+        return await looks() > before
+
+    before = await looks()
     checking = asyncio.create_task(no_clients_left(fresh_server))
-    await asyncio.sleep(0)
+    await wait_until(has_looked)
+    assert not checking.done()
     await client.aclose()
     await checking
     assert len((await fresh_server.command("CLIENT", "LIST")).splitlines()) == 1

@@ -36,7 +36,7 @@ LAYERS = [
     ["inbox"],
     ["intake"],
     ["window"],
-    ["iteration", "keeping", "reader", "writer", "groups", "tenure", "desk"],
+    ["iteration", "keeping", "taken", "reader", "writer", "groups", "tenure", "desk"],
     ["posting", "pending", "stores", "sharing"],
     ["commits", "storing"],
     ["acks", "tenancy"],

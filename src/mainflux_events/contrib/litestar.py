@@ -29,7 +29,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from ..health import MAX_STALL
 from ..publisher import Publisher
-from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, running
+from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, publisher_in, running
 
 __all__ = [
     "Consume",
@@ -85,10 +85,7 @@ async def publisher_of(state: State) -> Publisher:
     Raises:
         RuntimeError: it has none.
     """
-    publisher = running_of(state).publisher
-    if publisher is None:
-        raise RuntimeError("there is no publisher: events_lifespan was given none")
-    return publisher
+    return publisher_in(running_of(state))
 
 
 def health_handler(path: str = "/health", *, max_stall: float = MAX_STALL) -> HTTPRouteHandler:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -104,11 +103,9 @@ async def _consuming(subscriber: Consumer, how: Consume) -> AsyncIterator[asynci
         task.add_done_callback(_report)
         try:
             yield task
-        except BaseException:
-            task.remove_done_callback(_report)
+        except BaseException:  # a cancellation too: handling ends with the application
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+            await asyncio.wait([task])  # of an error `_report` tells
             raise
     await task  # closing has ended it
 
@@ -116,6 +113,13 @@ async def _consuming(subscriber: Consumer, how: Consume) -> AsyncIterator[asynci
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.critical("consumer_died: nothing is handled any more", exc_info=error)
+
+
+def publisher_in(parts: Running) -> Publisher:
+    """The publisher that is running. Raises RuntimeError where the lifespan was given none."""
+    if parts.publisher is None:
+        raise RuntimeError("there is no publisher: events_lifespan was given none")
+    return parts.publisher
 
 
 async def identity_of(identify: Callable[[Any], Who | Awaitable[Who]], request: Any) -> Who:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..health import MAX_STALL
 from ..publisher import Publisher
-from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, running
+from .running import Consume, MakePublisher, Running, Who, acting_as_found, identity_of, publisher_in, running
 
 __all__ = [
     "Consume",
@@ -78,10 +78,7 @@ def publisher_of(connection: HTTPConnection) -> Publisher:
     Raises:
         RuntimeError: it has none.
     """
-    publisher = running_of(connection).publisher
-    if publisher is None:
-        raise RuntimeError("there is no publisher: events_lifespan was given none")
-    return publisher
+    return publisher_in(running_of(connection))
 
 
 def health_endpoint(

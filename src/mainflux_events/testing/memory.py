@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..events import Event
 from ..inmemory import IN_MEMORY
 from ..link import Link
+from ..nodes import ask
 from ..refusals import Refusal
 from ..resp import command
 from ..wire import decode
@@ -92,7 +93,7 @@ class MemoryServer:
 
         Raises redis-py's ``ResponseError`` for a reply that is an error, as :meth:`RedisServer.command` does.
         """
-        reply = await Link(self.url, timeout).ask("", timeout, command(*args))
+        reply = await ask(Link(self.url, timeout), "", timeout, command(*args))
         if isinstance(reply, Refusal):
             raise ResponseError(reply.text)
         return reply
