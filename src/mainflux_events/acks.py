@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from . import answers
-from .entries import Entries
 from .hooks import CursorNotSavedDetails, logger
 from .keeper import Passage
 from .link import Channel, Disconnected, Link, Reply
@@ -45,8 +44,8 @@ class Acknowledger(Posting[Share]):
         super().__init__(link, shares, policy, settle, **settings)
         self.freed: asyncio.Event = asyncio.Event()
 
-    def _finish(self, track: Share, entries: Entries) -> None:
-        if track.finish(entries):
+    def _finish(self, track: Share, ids: Sequence[bytes]) -> None:
+        if track.finish(ids):
             self.freed.set()
 
     async def passing(self, track: Share, id: bytes) -> Passage:
@@ -180,8 +179,8 @@ class Redelivery:
         self._keeper.count(self._share, self._id)
         self._keeper.begin()
 
-    def finished(self, track: Share, entries: Entries) -> None:
-        self._keeper.finished(track, entries)
+    def finished(self, track: Share, ids: Sequence[bytes]) -> None:
+        self._keeper.finished(track, ids)
 
     async def passing(self, track: Share, id: bytes) -> Passage:
         return await self._keeper.passing(track, id)

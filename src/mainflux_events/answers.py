@@ -19,6 +19,7 @@ from .refusals import Refusal, nonsense
 
 T = TypeVar("T")
 
+_BYTES: Final = frozenset([bytes])
 _ID: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 _IDS: Final = re.compile(rb"(?:[0-9]{1,20}+-[0-9]{1,20}+ )*+")
 
@@ -35,7 +36,10 @@ def _understood(form: Any, reply: Reply, to: str) -> Any:
 
 def _check_ids(ids: list[Any], to: str) -> None:
     """Raise for what is no ID among these."""
-    together = b" ".join([*ids, b""])
+    try:
+        together = b" ".join([*ids, b""])
+    except TypeError:
+        raise nonsense(to) from None
     if _IDS.fullmatch(together) is None or together.count(b" ") != len(ids):
         raise nonsense(to)
 
@@ -121,17 +125,18 @@ def _entries(reply: Any, to: str) -> Entries:
         raise nonsense(to)
     try:
         found = Entries.of(reply)
-        _check_ids(found.ids, to)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    if not all(map(sound, found.fields[:: max(1, len(found) - 1)])):
+    _check_ids(found.ids, to)
+    fields = found.fields
+    if fields and not (sound(fields[0]) and (len(fields) == 1 or sound(fields[-1]))):
         raise nonsense(to)
     return found
 
 
 def sound(fields: Any) -> bool:
     """Whether these are names and values in turn."""
-    return type(fields) is list and len(fields) % 2 == 0 and {*map(type, fields)} <= {bytes}
+    return type(fields) is list and len(fields) % 2 == 0 and _BYTES.issuperset(map(type, fields))
 
 
 def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entries]:
@@ -152,9 +157,12 @@ def read(reply: Reply, streams: Container[bytes], to: str) -> dict[bytes, Entrie
         parts: dict[bytes, Any] = dict(reply)
     except (TypeError, ValueError):
         raise nonsense(to) from None
-    if not all(stream in streams for stream in parts):
-        raise nonsense(to)
-    return {stream: _entries(found, to) for stream, found in parts.items()}
+    found: dict[bytes, Entries] = {}
+    for stream, entries in parts.items():
+        if stream not in streams:
+            raise nonsense(to)
+        found[stream] = _entries(entries, to)
+    return found
 
 
 def fetched(reply: Reply) -> Entries:
@@ -219,12 +227,12 @@ def names(reply: Reply) -> list[bytes]:
 # --- XINFO ----------------------------------------------------------------------------------------------------------
 
 
-class Stream(msgspec.Struct, frozen=True, rename="kebab"):
+class Stream(msgspec.Struct, frozen=True, gc=False):
     """The answer to XINFO STREAM; counts and deletions are told from Redis 7.0 on."""
 
     length: int
     last_generated_id: bytes
-    first_entry: tuple[bytes, list[Any]] | None
+    first_id: bytes | None
     entries_added: int | None = None
     max_deleted_entry_id: bytes = b"0-0"
 
@@ -245,6 +253,8 @@ class Member(msgspec.Struct, frozen=True):
     idle: int
 
 
+_INFO: Final = "XINFO STREAM"
+_NUMBER_OR_NONE: Final = (int, type(None))
 _NO_STREAM: Final = Stream(0, b"0-0", None, 0)
 
 
@@ -252,10 +262,22 @@ def stream(reply: Reply) -> Stream:
     """To XINFO STREAM. A stream that is not there is an empty one."""
     if isinstance(reply, Refusal) and "no such key" in reply.text:
         return _NO_STREAM
-    found: Stream = _named(Stream, reply, "XINFO STREAM")
-    first = b"0-0" if found.first_entry is None else found.first_entry[0]
-    _check_ids([found.last_generated_id, found.max_deleted_entry_id, first], "XINFO STREAM")
-    return found
+    if isinstance(reply, Refusal):
+        raise reply
+    if type(reply) is not list:
+        raise nonsense(_INFO)
+    try:
+        # By hand, where msgspec would need all of the names as strings: it is asked after each read.
+        told: dict[bytes, Any] = dict(zip(reply[::2], reply[1::2], strict=True))
+        length, last, first = told[b"length"], told[b"last-generated-id"], told[b"first-entry"]
+        added, deleted = told.get(b"entries-added"), told.get(b"max-deleted-entry-id", b"0-0")
+        oldest, _ = (b"0-0", None) if first is None else first
+    except (KeyError, TypeError, ValueError):
+        raise nonsense(_INFO) from None
+    if type(length) is not int or type(added) not in _NUMBER_OR_NONE:
+        raise nonsense(_INFO)
+    _check_ids([last, deleted, oldest], _INFO)
+    return Stream(length, last, None if first is None else oldest, added, deleted)
 
 
 def groups(reply: Reply) -> list[Group]:

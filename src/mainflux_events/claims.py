@@ -19,8 +19,8 @@ from .inbox import Batch, Inbox, Part
 from .link import Disconnected
 from .notices import Notices
 from .pending import Fetch, Share
-from .reader import FIRST_ENTRIES, SHORT_ENTRIES
 from .refusals import Refusal
+from .sizing import FIRST_ENTRIES, SHORT_ENTRIES
 
 # Seconds between two looks at what is pending: so late at most is taken up what somebody gave back.
 LOOK_EVERY: Final = 1.0

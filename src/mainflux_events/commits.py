@@ -10,7 +10,6 @@ from typing import Any, Final
 from . import answers
 from .attach import InRedis
 from .cursor import Cursor, stored_cursor
-from .entries import Entries
 from .errors import CursorCorrupt
 from .hooks import CursorNotSavedDetails, LeaseLostDetails, Occasionally, logger
 from .keeper import Fenced, Passage
@@ -109,8 +108,8 @@ class Committer(Posting[Cursor]):
         """Where the cursors are. Raises what `channel` does."""
         return InRedis(await self.channel(), self._line.where)
 
-    def _finish(self, track: Cursor, entries: Entries) -> None:
-        track.finish(entries.ids[-1], len(entries))
+    def _finish(self, track: Cursor, ids: Sequence[bytes]) -> None:
+        track.finish(ids[-1], len(ids))
 
     async def passing(self, track: Cursor, id: bytes) -> Passage:
         """The commit of an entry, to go with its dead letter. Not done where somebody else has passed the entry.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection
 from time import monotonic
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, overload
 
 import anyio
 from anyio.abc import TaskStatus
 
 from .checkup import found
-from .dispatch import BatchHandler, Dispatch, Handler, OnFailure
+from .dispatch import BatchHandler, Dispatch, Handler, Key, OnFailure, key_of
 from .events import Event
 from .health import MAX_STALL, SubscriberHealth, subscriber_health
 from .keeping import Keeping
@@ -19,8 +19,9 @@ from .policies import Retry, instance, positive
 from .service import Connected
 from .stats import SubscriberStats
 from .stepping import Stepper
-from .window import Key, key_of
-from .workers import Workers
+
+if TYPE_CHECKING:
+    from .workers import Workers
 
 
 class Options(TypedDict, total=False):
@@ -100,6 +101,8 @@ class Consumer(Stepper):
             lost=self._lost,
         )
         self._check_run(concurrency, batch)
+        from .workers import Workers  # when it is needed first, as `__init__` does with others
+
         workers = Workers(
             self._intake,
             self._gate,

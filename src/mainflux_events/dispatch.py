@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from inspect import isasyncgenfunction, isawaitable
 from types import CoroutineType
 from typing import Any, Literal, TypeAlias
@@ -20,6 +20,21 @@ BatchHandler: TypeAlias = "Callable[[list[Event]], Awaitable[Any] | Any]"
 OnFailure: TypeAlias = Literal["skip", "raise"]
 # Has an event dead-lettered: what its handler raised last, and how often it was called.
 Bury: TypeAlias = "Callable[[Event, BaseException, int], Awaitable[None]]"
+
+# What events have in common that are handled in order.
+Key: TypeAlias = "Callable[[Event], Hashable]"
+
+
+def key_of(event: Event) -> Hashable:
+    """The ID of what the action is about. All events whose action has none share one key, None."""
+    id = getattr(event.action, "id", None)
+    if type(id) is str:
+        return id
+    try:
+        hash(id)
+    except TypeError:
+        return None
+    return id
 
 
 class Dispatch:

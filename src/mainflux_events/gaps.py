@@ -60,10 +60,10 @@ class Extent(msgspec.Struct, frozen=True, gc=False):
             Refusal: the server does not answer.
         """
         said = answers.stream(reply)
-        first, added, deleted = said.first_entry, said.entries_added, said.max_deleted_entry_id
+        first, added, deleted = said.first_id, said.entries_added, said.max_deleted_entry_id
         return cls(
             said.length,
-            None if first is None else number(first[0]),
+            None if first is None else number(first),
             number(said.last_generated_id),
             added,
             None if added is None else added - said.length,
@@ -207,17 +207,19 @@ class Place:
         Gives what is to be told before the first of the entries.
         """
         gap = None
+        ids = entries.ids
         reached = extent.reaches(self._clear)
-        if entries and not reached:
+        if ids and not reached:
             gap = self._gap(entries, extent)
+        last_read = number(ids[-1]) if ids else self._at
         if extent.removed is not None:
-            self._count(entries, extent, reached)
+            self._count(entries, last_read, extent, reached)
         self._seen = extent
-        if entries:
-            id, fields = entries[-1]
-            self.read += len(entries)
-            self._move(id.decode())
-            self._remember(fields)
+        if ids:
+            self.id = ids[-1].decode()
+            self._at = self._clear = last_read
+            self.read += len(ids)
+            self._remember(entries.fields[-1])
             if extent.removed is not None and not extent.reaches(self._at):
                 # All that was read is gone already. What is missing up to what is there now was told in front of it.
                 self._clear = extent.first or extent.last
@@ -245,12 +247,11 @@ class Place:
         exact = self._exact and extent.deleted < behind
         return GapDetails(stream, after, f"{behind[0]}-{behind[1]}", missed, exact)
 
-    def _count(self, entries: Entries, extent: Extent, reached: bool) -> None:
+    def _count(self, entries: Entries, last_read: Id, extent: Extent, reached: bool) -> None:
         """How many entries were added up to the last of these."""
         added, removed = extent.added, extent.removed
         assert added is not None
         assert removed is not None
-        last_read = number(entries.ids[-1]) if entries else self._at
         if last_read >= extent.last:
             self._passed, self._exact = added, last_read == extent.last
             return

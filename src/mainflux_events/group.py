@@ -151,7 +151,7 @@ class GroupSubscriber(Consumer):
             shares,
             keeper,
             self._claim_after,
-            reader.count,
+            reader.ahead,
             clear,
             inbox,
             notices=self._notices,

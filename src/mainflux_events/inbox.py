@@ -58,6 +58,9 @@ class Batch(msgspec.Struct):
 
     def shared_out(self) -> list[Part | Notice]:
         """The parts, each with its share of the bytes."""
+        if len(self.parts) == 1 and isinstance(only := self.parts[0], Part):
+            only.size = self.size
+            return self.parts
         parts = [part for part in self.parts if isinstance(part, Part)]
         entries = sum(len(part.entries) for part in parts)
         for part in parts:

@@ -140,7 +140,7 @@ class Intake:
             passed, unreadable = self._sieve.refuse(part.track.stream, entries, part.refused)
             ends = [] if unreadable is None else [1]
         looked_at = ends[-1] if ends else passed
-        if looked_at == len(part.entries):
+        if looked_at == len(part.entries.ids):
             self._parts.popleft()
             self.inbox.fresh = True  # what was passed over may be begun now
         else:

@@ -55,7 +55,7 @@ class GroupReader(ReadAhead):
         inbox: Inbox,
         **settings: Any,
     ) -> None:
-        super().__init__(link, [share.stream for share in shares], inbox, **settings)
+        super().__init__(link, [share.stream for share in shares], inbox, first=1, **settings)
         self._shares = {share.stream.encode(): share for share in shares}
         self._member = shares[0].member
         self._keeper = keeper
@@ -63,13 +63,11 @@ class GroupReader(ReadAhead):
         self._clear = clear
         self._notices = notices
         self._reattached: Channel | None = None
-        self._taken_at = 0.0
-        self._fetched = self._before = 0
-        self._count = 1
+        self._before = 0
 
-    def count(self) -> int:
+    def ahead(self) -> int:
         """How many entries of a stream are to be had at once."""
-        return min(self._count, self._most)
+        return self._sizing.entries
 
     async def _attach(self, channel: Channel) -> None:
         if self._reattached is None:
@@ -118,15 +116,22 @@ class GroupReader(ReadAhead):
         }
         if found:
             counts = [len(entries) for entries in found.values()]
-            self._fetched = sum(counts)
-            self._adapt(counts, size)
+            self._came = counts, size, 0
             self._hand_over([self._part(self._shares[stream], entries) for stream, entries in found.items()])
 
     def _command(self) -> bytes:
         member, news = self._member, (">",) * len(self._streams)
         group = ("GROUP", member.group, member.consumer)
         return command(
-            "XREADGROUP", *group, "COUNT", self.count(), "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *news
+            "XREADGROUP",
+            *group,
+            "COUNT",
+            self._sizing.entries,
+            "BLOCK",
+            BLOCK_MS,
+            "STREAMS",
+            *self._streams,
+            *news,
         )
 
     def _part(self, share: Share, entries: Entries) -> Part:
@@ -134,14 +139,12 @@ class GroupReader(ReadAhead):
         share.reads_ahead(entries)
         return Part(share, self._keeper, entries)
 
-    def _proceed(self, waited: float) -> None:
-        super()._proceed(waited)
-        now = monotonic()
-        if not waited:
-            # The batch before this one has been handled since it was taken.
-            ahead = self._before * AHEAD / max(now - self._taken_at, 1e-6)
-            self._most = max(1, min(self._most, round(ahead / len(self._streams))))
-        self._taken_at, self._before = now, self._fetched
+    def _learn(self, counts: list[int], size: int, shown: int) -> None:
+        super()._learn(counts, size, shown)
+        if not self._waited:
+            ahead = self._before * AHEAD / max(self._handling, 1e-6)
+            self._sizing.limit(round(ahead / len(self._streams)))
+        self._before = sum(counts)
 
 
 async def join(share: Share, start: Start, keeper: Acknowledger, notices: Notices, where: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from .deadletters import Step
-from .entries import Entries
 from .link import Reply
 
 
@@ -53,8 +52,8 @@ class Keeper(Protocol):
     def begin(self) -> None:
         """Some are about to be handed out."""
 
-    def finished(self, track: Any, entries: Entries) -> None:
-        """These are handled or passed over."""
+    def finished(self, track: Any, ids: Sequence[bytes]) -> None:
+        """The entries with these IDs are handled or passed over."""
 
     async def passing(self, track: Any, id: bytes) -> Passage | None:
         """What has an entry passed, to be done with its dead letter; None where that cannot be one step.

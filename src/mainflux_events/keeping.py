@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from .entries import Entries
 from .health import Condition
 from .hooks import Observers
 from .policies import Commit
@@ -79,8 +78,8 @@ class Keeping(ABC, Generic[T]):
     # --- what, and how ---
 
     @abstractmethod
-    def _finish(self, track: T, entries: Entries) -> None:
-        """These are handled or passed over."""
+    def _finish(self, track: T, ids: Sequence[bytes]) -> None:
+        """The entries with these IDs are handled or passed over."""
 
     @abstractmethod
     def write(self) -> None:
@@ -122,10 +121,10 @@ class Keeping(ABC, Generic[T]):
         self._settle_finished()
         self.write()
 
-    def finished(self, track: T, entries: Entries) -> None:
-        """The entries are handled or passed over: store that now or soon."""
-        self._finish(track, entries)
-        self._pending += len(entries)
+    def finished(self, track: T, ids: Sequence[bytes]) -> None:
+        """The entries with these IDs are handled or passed over: store that now or soon."""
+        self._finish(track, ids)
+        self._pending += len(ids)
         if self.turned or self._pending >= self._policy.events:
             self.write()
 

@@ -15,7 +15,6 @@ from .errors import ConfigError, EncodeError
 from .events import Action, Event
 from .health import PublisherHealth, worst
 from .hooks import Observers, logger
-from .idempotent import Numbered
 from .ledger import Ledger, settled
 from .link import Disconnected, Link, Unreachable
 from .nodes import Nodes, Way
@@ -65,9 +64,13 @@ class Lane:
         alone: bool,
     ) -> None:
         self.stream = stream
-        appender: Appender = (
-            Numbered(stream, max_len) if idempotent else Transactions(stream, max_len, alone=alone)
-        )
+        appender: Appender
+        if idempotent:
+            from .idempotent import Numbered  # when it is needed first, as `__init__` does with others
+
+            appender = Numbered(stream, max_len)
+        else:
+            appender = Transactions(stream, max_len, alone=alone)
         self._heads = appender.heads
         self._encode = encoder(stream, observers)
         self._max_event_bytes = min(max_event_bytes, buffer_bytes)

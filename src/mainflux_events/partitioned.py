@@ -16,6 +16,7 @@ from .commits import Committer
 from .consumer import Consumer
 from .cursor import Cursor, Lag, Start, check_start, checked_name, cursor_key, padded
 from .desk import Desk
+from .dispatch import key_of
 from .errors import LeaseLost
 from .events import Action, Event
 from .gaps import Place
@@ -33,7 +34,6 @@ from .sharing import Sharing
 from .sieve import OnUnknown
 from .tasks import together
 from .tenancy import PartitionCommitter, PartitionTenancy
-from .window import key_of
 
 
 class PartitionedSubscriber(Consumer):

@@ -127,10 +127,10 @@ class Share:
         self._ahead = [entries for entries in self._ahead if entries and entries.ids[-1] in self._held]
         self._ahead += fetched
 
-    def finish(self, entries: Entries) -> bool:
-        """These are handled, or passed over. Gives whether another may be handed out alone now."""
+    def finish(self, ids: Iterable[bytes]) -> bool:
+        """The entries with these IDs are handled, or passed over. Gives whether another may be handed out alone now."""
         held, due, before = self._held, self._due, self._before
-        for id in entries.ids:
+        for id in ids:
             if held.pop(id, None) is not None:
                 due.append(id)
                 if before:

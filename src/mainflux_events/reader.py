@@ -24,21 +24,12 @@ from .link import Channel, Link, Reply
 from .notices import Notice, Notices
 from .policies import Backoff
 from .resp import command
+from .sizing import FIRST_ENTRIES, Sizing
 
 # Entries by the key of their stream.
 Found: TypeAlias = dict[bytes, Entries]
 
 NOTHING: Final = Entries([], [])
-
-# One batch: so many entries of a stream at most, and about so many bytes in all. As long as the handlers are the
-# slower ones, batches are short: two of them, and one that is being parsed, are fewer containers than the 700 that set
-# off a collection of the garbage collector. At a distance from the server they grow, until they outlast a round trip
-# but for this part of the time that they are handled in.
-FIRST_ENTRIES: Final = 16
-SHORT_ENTRIES: Final = 128
-MOST_ENTRIES: Final = 4096
-MOST_WAITING: Final = 0.5
-BATCH_BYTES: Final = 4 * 1024 * 1024
 
 # How long the server holds back an empty answer.
 BLOCK_MS: Final = 2000
@@ -54,6 +45,7 @@ class ReadAhead(ABC):
         backoff: the waits between attempts.
         patience: seconds that the server may be silent beyond the time that it holds back an answer.
         observers: who is told.
+        first: how many entries of a stream to ask for at first.
     """
 
     def __init__(
@@ -65,6 +57,7 @@ class ReadAhead(ABC):
         backoff: Backoff,
         patience: float,
         observers: Observers,
+        first: int,
     ) -> None:
         self._streams = streams
         self.line: Line = Line(
@@ -76,14 +69,14 @@ class ReadAhead(ABC):
             patience=patience + BLOCK_MS / 1000,
             observers=observers,
         )
-        self._count = FIRST_ENTRIES
-        self._most = SHORT_ENTRIES
-        # How many entries of a stream came last, and before that.
-        self._last = self._last_but_one = 0
+        self._sizing = Sizing(len(streams), first)
         self._inbox = inbox
         self._taken = asyncio.Event()
         self._taken.set()
-        self._proceeded = 0.0
+        # What of the last batch is to be learned from, as `_learn` wants it.
+        self._came: tuple[list[int], int, int] | None = None
+        # When it was taken, how long the one before had been handled by then, and how long it was waited for.
+        self._proceeded = self._handling = self._waited = 0.0
         self._ended: Exception | None = None
 
     @property
@@ -125,6 +118,9 @@ class ReadAhead(ABC):
                     await self.line.rest(trouble)
                     continue
                 await self._taken.wait()
+                if self._came is not None:
+                    self._learn(*self._came)
+                    self._came = None
         except Exception as error:
             self._ended = error
             self._inbox.put_nowait(error)
@@ -138,29 +134,14 @@ class ReadAhead(ABC):
     def _proceed(self, waited: float) -> None:
         """The batch was taken from the inbox, by somebody who had to wait so long for it: fetch the next."""
         now = monotonic()
-        handling = now - waited - self._proceeded
+        self._handling, self._waited = now - waited - self._proceeded, waited
         self._proceeded = now
-        if waited <= handling * MOST_WAITING:
-            self._most = max(self._most // 2, SHORT_ENTRIES)
-        elif min(self._last, self._last_but_one) >= self._most:
-            # Both are as long as may be: that of one does not outlast the round trip for the other.
-            self._most = min(self._most * 2, MOST_ENTRIES)
         self._inbox.hold_up(self._taken.set)
 
-    def _adapt(self, counts: list[int], size: int, shown: int = 0) -> None:
-        """Ask for as many entries as are expected to fill a batch. The commands themselves know no bound in bytes.
-
-        More than last time only where there were as many: of a few entries the size of many cannot be told.
-
-        Args:
-            counts: how many came of each stream.
-            size: how many bytes came.
-            shown: how many entries came besides.
-        """
-        fitting = BATCH_BYTES * (sum(counts) + shown) // (size * len(self._streams))
-        growth = 2 if max(counts) == self._count else 1
-        self._last_but_one, self._last = self._last, max(counts)
-        self._count = max(1, min(fitting, self._count * growth, self._most))
+    def _learn(self, counts: list[int], size: int, shown: int) -> None:
+        """Learn from the batch that was taken, for the next: now, that nobody waits for its events any more."""
+        self._sizing.came(counts, size, shown)
+        self._sizing.taken(self._handling, self._waited)
 
 
 class Reader(ReadAhead):
@@ -186,7 +167,8 @@ class Reader(ReadAhead):
         inbox: Inbox,
         **settings: Any,
     ) -> None:
-        super().__init__(link, [place.cursor.stream for place in places], inbox, **settings)
+        streams = [place.cursor.stream for place in places]
+        super().__init__(link, streams, inbox, first=FIRST_ENTRIES, **settings)
         self._places = places
         self._keys = [stream.encode() for stream in self._streams]
         # Asked after each read, so that what is still there then was there when it was read.
@@ -201,7 +183,9 @@ class Reader(ReadAhead):
 
     async def _fetch(self, channel: Channel) -> None:
         ids, before = [place.id for place in self._places], channel.received
-        read = command("XREAD", "COUNT", self._count, "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *ids)
+        read = command(
+            "XREAD", "COUNT", self._sizing.entries, "BLOCK", BLOCK_MS, "STREAMS", *self._streams, *ids
+        )
 
         def take(replies: list[Reply]) -> tuple[Found, list[Extent]] | None:
             return self._take(replies, channel.received - before)
@@ -217,9 +201,9 @@ class Reader(ReadAhead):
         reply, *infos = replies
         entries = answers.read(reply, self._keys, "XREAD")
         extents = [Extent.of(info) for info in infos]
-        if any(entries.values()):
+        if counts := [len(found.ids) for found in entries.values() if found.ids]:
             # The first and the last of each stream came as well.
-            self._adapt([len(found) for found in entries.values()], size, shown=2 * len(extents))
+            self._came = counts, size, 2 * len(extents)
         if any(map(Place.broken, self._places, extents)):
             return entries, extents
         self._hand_over(self._follow(entries, extents, {}), size)
@@ -256,6 +240,6 @@ class Reader(ReadAhead):
             found = entries.get(key) or NOTHING
             if (gap := place.follow(found, extent)) is not None:
                 batch.append(Notice(self._notices, gap))
-            if found:
+            if found.ids:
                 batch.append(Part(place.cursor, self._keeper, found))
         return batch

@@ -72,7 +72,7 @@ class Sieve:
             the entries are done with when it is: those that were not asked for and follow it are.
         """
         chosen = entries
-        places: Sequence[int] = range(len(entries) + 1)
+        places: Sequence[int] = range(len(entries.ids) + 1)
         if self._wanted is not None:
             places = self._asked_for(entries, self._wanted)
             chosen = Entries.of(entries[place] for place in places)

@@ -41,7 +41,7 @@ def lag(stream: answers.Stream, group: answers.Group, pending: int, oldest: byte
         oldest: the first of them.
     """
     last, delivered = stream.last_generated_id.decode(), group.last_delivered_id.decode()
-    first = stream.first_entry[0].decode() if stream.first_entry else ""
+    first = stream.first_id.decode() if stream.first_id else ""
     undelivered: int | None
     if not first or padded(delivered) >= padded(last):
         undelivered = 0

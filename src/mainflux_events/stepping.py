@@ -165,7 +165,7 @@ class Stepper(Service):
         self._keeper = run.keeper
         self._keeper.begin()
         if run.passed:
-            self._keeper.finished(run.track, run.entries[: run.passed])
+            self._keeper.finished(run.track, run.entries.ids[: run.passed])
         return True
 
     @property
@@ -238,7 +238,7 @@ class Stepper(Service):
         assert run is not None
         self._kept = place
         self._finished += place - kept
-        run.keeper.finished(run.track, run.entries[run.end(kept) : run.end(place)])
+        run.keeper.finished(run.track, run.entries.ids[run.end(kept) : run.end(place)])
 
     def _abandon(self) -> None:
         """Forget what was fetched, and the event in hand: it comes again."""

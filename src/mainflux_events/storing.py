@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Final, NoReturn, TypeVar
 
 from .cursor import Cursor, parse_id
-from .entries import Entries
 from .errors import AccessRefused, ConfigError, CursorCorrupt, EventsError, LeaseLost
 from .gate import Gate
 from .health import Condition
@@ -141,8 +140,8 @@ class Storer(Keeping[Position]):
 
     # --- storing ---
 
-    def _finish(self, track: Position, entries: Entries) -> None:
-        track.finish(entries[-1][0], len(entries))
+    def _finish(self, track: Position, ids: Sequence[bytes]) -> None:
+        track.finish(ids[-1], len(ids))
 
     def go_back(self, cursor: Cursor, id: str) -> None:
         """The stream is another one, and reading goes on behind this ID: store that, before anything is handled."""

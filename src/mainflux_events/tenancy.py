@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .commits import Committer
 from .cursor import Cursor
-from .entries import Entries
 from .gaps import Place
 from .reader import Reader
 from .tasks import conclude, end
@@ -22,8 +21,8 @@ class PartitionCommitter(Committer):
 
     told: Callable[[], None] | None = None
 
-    def finished(self, track: Cursor, entries: Entries) -> None:
-        super().finished(track, entries)
+    def finished(self, track: Cursor, ids: Sequence[bytes]) -> None:
+        super().finished(track, ids)
         if self.told is not None:
             self.told()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
 from operator import sub
-from typing import Final, TypeAlias
+from typing import Final
 
 from .events import Event
 from .intake import Run
@@ -19,21 +19,6 @@ from .keeper import Track
 
 # So many entries may be there, where most are passed over and few are events. Of those only the ID is kept.
 MOST_ENTRIES: Final = 50_000
-
-
-Key: TypeAlias = "Callable[[Event], Hashable]"
-
-
-def key_of(event: Event) -> Hashable:
-    """The ID of what the action is about. All events whose action has none share one key, None."""
-    id = getattr(event.action, "id", None)
-    if type(id) is str:
-        return id
-    try:
-        hash(id)
-    except TypeError:
-        return None
-    return id
 
 
 class Lane:
@@ -103,7 +88,7 @@ class Stretch:
         told = run.end(kept)
         advanced = kept - self.kept, told - self.told
         if advanced[1]:
-            run.keeper.finished(run.track, run.entries[self.told : told])
+            run.keeper.finished(run.track, run.entries.ids[self.told : told])
             self.kept, self.told = kept, told
         return advanced
 

@@ -13,14 +13,14 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
-from .dispatch import Dispatch
+from .dispatch import Dispatch, Key
 from .errors import ConfigError
 from .gate import Gate
 from .intake import Intake, Run
 from .policies import positive, whole
 from .taken import Bury, Taken, Unburied
 from .turns import TURN_EVENTS, TURN_SECONDS, Turns
-from .window import Key, Slot
+from .window import Slot
 
 # The window, in calls of the handler that there may be at once: the more, the longer the others go on beside a key
 # that is slow, and the more comes again after a crash.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import signal
 import sys
@@ -415,17 +416,30 @@ async def test_readers_that_race_have_each_event_take_effect_once(
     ledgers = [Ledger(server, engine) for _ in range(3)]
     await create(ledgers[0])
 
+    all_begin = asyncio.Barrier(3)
+
     async def read(ledger: Ledger) -> None:
+        calls = itertools.count()
+
+        async def handle(event: Event) -> None:
+            if next(calls) == 0:
+                await all_begin.wait()
+            await ledger.note(event)
+
         with contextlib.suppress(LeaseLost):
-            await ledger.subscriber.run(ledger.note)
+            await ledger.subscriber.run(handle)
+
+    def lost() -> int:
+        return sum(bool(ledger.recorder.of("lease_lost")) for ledger in ledgers)
 
     async with asyncio.TaskGroup() as tasks:
         for ledger in ledgers:
             tasks.create_task(read(ledger))
         await wait_until(lambda: ledgers[0].has(*things))
+        await wait_until(lambda: lost() == 2)
         for ledger in ledgers:
             await ledger.subscriber.aclose()
-    assert sum(bool(ledger.recorder.of("lease_lost")) for ledger in ledgers) == 2
+    assert lost() == 2
 
 
 async def test_a_reader_without_transactions_stops_too_where_another_one_is_ahead(

@@ -318,7 +318,7 @@ async def test_no_more_than_a_thousand_commits_are_unanswered(
     fresh_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mainflux_events.reader.FIRST_ENTRIES", 1000)
-    monkeypatch.setattr("mainflux_events.reader.SHORT_ENTRIES", 1000)
+    monkeypatch.setattr("mainflux_events.sizing.SHORT_ENTRIES", 1000)
     async with Redis.from_url(fresh_server.url) as client:
         ids = await append(client, *things(2000))
         async with subscriber(fresh_server) as consumer:

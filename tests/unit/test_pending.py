@@ -55,7 +55,7 @@ def fetched(share: Share, most: int = 100) -> list[bytes]:
 
 
 def finish(share: Share, *numbers: int) -> bool:
-    return share.finish(entries(*numbers))
+    return share.finish(entries(*numbers).ids)
 
 
 # --- acknowledgements -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from mainflux_events.answers import Group, Stream
 from mainflux_events.standing import lag
 
 # A stream of ten entries, one a second, of which the first three were removed.
-STREAM = Stream(length=7, first_entry=(b"4000-0", []), last_generated_id=b"10000-0")
+STREAM = Stream(length=7, first_id=b"4000-0", last_generated_id=b"10000-0")
 NOTHING = 0, None
 
 
@@ -39,6 +39,6 @@ def test_in_the_middle_only_later_servers_know_how_many() -> None:
 
 
 def test_a_stream_without_entries_leaves_only_what_is_pending() -> None:
-    empty = Stream(length=0, first_entry=None, last_generated_id=b"10000-0")
+    empty = Stream(length=0, first_id=None, last_generated_id=b"10000-0")
     assert lag(empty, group("5000-0"), *NOTHING) == Lag(0, 0.0)
     assert lag(empty, group("5000-0"), 1, b"4000-0") == Lag(1, 6.0)

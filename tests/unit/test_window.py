@@ -40,10 +40,10 @@ class Keeper:
     def look_out(self) -> None:
         raise AssertionError("a window looks out for nothing")
 
-    def finished(self, track: Track, entries: Entries) -> None:
-        assert entries
+    def finished(self, track: Track, ids: Sequence[bytes]) -> None:
+        assert ids
         assert track.keeper is self
-        self.told += entries.ids
+        self.told += ids
 
 
 class Track:
