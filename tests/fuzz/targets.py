@@ -17,6 +17,7 @@ from mainflux_events import Event, Identity
 from mainflux_events.actions import PLATFORM_ACTIONS, ThingCreated
 from mainflux_events.batch import Transactions
 from mainflux_events.channel import Channel, Reply
+from mainflux_events.entries import Entries
 from mainflux_events.errors import DecodeError, EncodeError, EventsError
 from mainflux_events.events import Action, UnknownAction
 from mainflux_events.hooks import Observers
@@ -156,10 +157,11 @@ def _is_one_command(event: Event, stream: str, max_len: int | None) -> None:
 
 def entries(data: bytes) -> None:
     """Any entries are read one like the other, to the end, whatever they hold; nothing but a DecodeError stops one."""
-    batch: list[list[Any]] = []
+    batch = Entries([], [])
     for number, part in enumerate(data.split(BETWEEN_ENTRIES)):
         fields = part.split(BETWEEN)
-        batch.append([b"%d-1" % number, fields if len(fields) % 2 == 0 else [*fields, b""]])
+        batch.ids.append(b"%d-1" % number)
+        batch.fields.append(fields if len(fields) % 2 == 0 else [*fields, b""])
     events = [_read(id, fields) for id, fields in batch]
     _are_read_alike(batch, events)
     for skips, wanted, kept in product((True, False), (None, [ThingCreated]), (True, False)):
@@ -204,7 +206,7 @@ def _read(id: bytes, fields: list[bytes]) -> Event | None:
     return event
 
 
-def _are_read_alike(batch: list[list[Any]], events: list[Event | None]) -> None:
+def _are_read_alike(batch: Entries, events: list[Event | None]) -> None:
     """Those that are read in a run, where each is taken to be like the one before, are what they are by themselves."""
     at = 0
     while at < len(batch):
