@@ -262,7 +262,8 @@ class End(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         if self._resetting:
-            self._abort()
+            # Not at once: asyncio calls this in the middle of writing, and would end what is closed here a second time.
+            self._loop.call_soon(self._abort)
 
     # --- what becomes of what came in ---
 
@@ -303,8 +304,8 @@ class End(asyncio.Protocol):
     # --- its end ---
 
     def close(self) -> None:
-        """End it in good order."""
-        if self._transport is not None:
+        """End it in good order, unless it is to end with an error when all is written."""
+        if self._transport is not None and not self._resetting:
             self._transport.close()
 
     def finish(self) -> None:

@@ -101,6 +101,20 @@ async def test_exactly_so_many_bytes_reach_the_client(proxy: Proxy, talk: Talk, 
     assert not proxy.connections
 
 
+async def test_a_reset_waits_until_a_slow_client_has_taken_what_passed(proxy: Proxy, talk: Talk) -> None:
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    # More than sockets hold, to a client that does not read yet.
+    value = b"x" * 16_000_000
+    proxy.cut("to client", len(value))
+    talk.writer.write(command("ECHO", value))
+    await wait_until(lambda: not proxy.cutting)
+    assert proxy.connections
+    assert await talk.rest()
+    await wait_until(lambda: not proxy.connections)
+    assert not unseen
+
+
 @pytest.mark.parametrize(("after", "applied"), [(0, 0), (len(INCR) * 7 - 1, 6), (len(INCR) * 7, 7)])
 async def test_exactly_so_many_bytes_reach_the_server(
     proxy: Proxy, talk: Talk, client: Redis, after: int, applied: int
